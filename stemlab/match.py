@@ -1,0 +1,114 @@
+"""The body that makes a model cost what the same body costs with a reference stem (arXiv 2106.14881, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from . import cost
+from .cost import Cost
+from .errors import InfeasibleError
+from .spec import BodySpec, ModelSpec
+from .spec.base import pair
+
+MLP_STEP = 8
+"""Hidden widths are multiples of this: what matrix units like."""
+
+_MOST_DEPTHS = 6
+
+
+@dataclass(frozen=True)
+class MatchResult:
+    """A model with its body settled. `error` is (cost - target) / target of the metric; None where none was asked."""
+
+    model: ModelSpec
+    cost: Cost
+    metric: str | None = None
+    target: int | None = None
+    error: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the flat form of records: the settled depth and MLP width, and how far off the cost remains."""
+        body = self.model.body
+        return {
+            "depth": body.depth,
+            "mlp_hidden": body.mlp_hidden,
+            "metric": self.metric,
+            "target": self.target,
+            "error": self.error,
+        }
+
+
+def match(model: ModelSpec) -> MatchResult:
+    """Settle the body of a model. The result's `model` has no `match` left: its body is the one to build.
+
+    The depth that comes nearest to the budget is tried first, then, with `mlp`, the best width at it, then the next
+    depths; the first within the tolerance is taken. Where none is, InfeasibleError says how far off the nearest one would be.
+    """
+    rule = model.match
+    if rule is None:
+        return MatchResult(model, cost.count(model))
+    height, width = pair(model.image_size)
+    stem, grid = cost.stem_counts(model.stem, height, width, model.body.dim)
+    reference, reference_grid = cost.stem_counts(rule.reference, height, width, model.body.dim)
+    metric = rule.metric
+    target = getattr(reference, metric) + getattr(
+        cost.body_counts(model.body, reference_grid[0] * reference_grid[1], model.classes), metric
+    )
+    room = target - getattr(stem, metric)
+    patches = grid[0] * grid[1]
+
+    best: tuple[float, BodySpec] | None = None
+    for bodies in _bodies(model, patches, room):
+        for body in bodies:
+            error = (getattr(cost.body_counts(body, patches, model.classes), metric) - room) / target
+            if best is None or abs(error) < abs(best[0]):
+                best = (error, body)
+        if best and abs(best[0]) <= rule.tolerance:
+            break
+    if best is None or abs(best[0]) > rule.tolerance:
+        raise InfeasibleError(_too_far(model, best, getattr(stem, metric), target))
+    error, body = best
+    settled = model.model_copy(update={"body": body, "match": None})
+    counted = Cost(stem=stem, body=cost.body_counts(body, patches, model.classes))
+    return MatchResult(settled, counted, metric, target, error)
+
+
+def _bodies(model: ModelSpec, patches: int, room: int) -> Iterator[list[BodySpec]]:
+    """Yield the bodies to try at each depth, the depth closest to the budget at the given MLP width first."""
+    rule, body = model.match, model.body
+    assert rule is not None
+    fixed, block = (getattr(part, rule.metric) for part in cost.body_parts(body, patches, model.classes))
+    depths = [body.depth]
+    if "depth" in rule.adjust:
+        ideal = (room - fixed) / block
+        depths = sorted(range(1, max(2, 2 * round(ideal) + 2)), key=lambda depth: abs(depth - ideal))
+    if "mlp" not in rule.adjust:
+        yield [body.model_copy(update={"depth": depths[0]})]
+        return
+    # Every metric is linear in the hidden width, so the width that meets the budget is one division away.
+    narrow = body.model_copy(update={"mlp_ratio": MLP_STEP / body.dim})
+    least = getattr(cost.body_parts(narrow, patches, model.classes)[1], rule.metric)
+    wide = body.model_copy(update={"mlp_ratio": 2 * MLP_STEP / body.dim})
+    step = getattr(cost.body_parts(wide, patches, model.classes)[1], rule.metric) - least
+    for depth in depths[:_MOST_DEPTHS]:
+        bodies = [body.model_copy(update={"depth": depth})]
+        steps = 1 + round(((room - fixed) / depth - least) / step)
+        # A body of half or twice the width is no longer the same body.
+        if body.mlp_hidden <= 2 * steps * MLP_STEP <= 4 * body.mlp_hidden:
+            bodies.append(body.model_copy(update={"depth": depth, "mlp_ratio": steps * MLP_STEP / body.dim}))
+        yield bodies
+
+
+def _too_far(model: ModelSpec, best: tuple[float, BodySpec] | None, stem: int, target: int) -> str:
+    rule = model.match
+    assert rule is not None
+    adjust = " and ".join(rule.adjust)
+    text = f"no body with another {adjust} matches the reference's {target:,} {rule.metric} within {rule.tolerance:.2%}"
+    if best is not None:
+        error, body = best
+        text += f"; the nearest (depth {body.depth}, MLP width {body.mlp_hidden}) is {error:+.2%} off"
+    if stem > target / 2:
+        return f"{text}: the stem alone has {stem:,}"
+    return f"{text}; raise match.tolerance" + ("" if "mlp" in rule.adjust else " or add mlp to match.adjust")

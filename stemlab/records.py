@@ -1,0 +1,188 @@
+"""Records of trials, and the study folder that keeps them: one writer, appended and synced, recovered if torn."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import filelock
+
+from .errors import StemlabError, StudyError
+from .spec.files import dump_json, dump_yaml, parse, write_text
+
+Status = Literal["ok", "diverged", "pruned", "failed"]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One finished trial. `trial` is the digest of its TrialSpec; `curve` has one row an epoch.
+
+    `metrics` (top1, top1_error and loss on the validation part, test_top1 and test_loss on the test part, seconds,
+    images_per_second) lacks what a diverged or failed trial has not got.
+    """
+
+    trial: str
+    status: Status
+    model: dict[str, Any]
+    train: dict[str, Any]
+    data: dict[str, Any]
+    seed: int
+    assignment: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    cost: dict[str, Any] = field(default_factory=dict)
+    match: dict[str, Any] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
+    error: str | None = None
+    proposal: int | None = None
+
+    def with_proposal(self, proposal: int, assignment: dict[str, Any]) -> TrialRecord:
+        """Return the record with its place in the search: which proposal, and how the holes were filled."""
+        return replace(self, proposal=proposal, assignment=assignment)
+
+    def to_json(self) -> str:
+        """Return the record as one line of JSON."""
+        return json.dumps(asdict(self), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> TrialRecord:
+        """Return the record that `to_json` wrote; unknown fields (of a later version) are dropped."""
+        return cls(**{name: value for name, value in data.items() if name in cls.__dataclass_fields__})
+
+
+class StudyFolder:
+    """`runs/<name>/`: study.yaml, manifest.json, records.jsonl, trials/<digest>/, best.json, report.html, summary.md."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.recovered: str | None = None
+        self._lock: filelock.BaseFileLock | None = None
+
+    @property
+    def records_file(self) -> Path:
+        """Where the records are: one JSON document a line."""
+        return self.path / "records.jsonl"
+
+    def open_to_write(self, study: dict[str, Any], resume: bool) -> None:
+        """Create the folder, or take up an unfinished study. StudyError where it belongs to another one."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(f"{self.path}: cannot be made: {error.strerror}") from None
+        try:
+            lock = filelock.FileLock(self.path / ".lock", mode=0o644)
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise StudyError(f"{self.path}: another search is writing to this folder; use another --out") from None
+        except OSError as error:
+            raise StudyError(f"{self.path}: cannot be written to: {error.strerror}") from None
+        self._lock = lock
+        try:
+            self._claim(study, resume)
+        except BaseException:
+            self.close()
+            raise
+
+    def _claim(self, study: dict[str, Any], resume: bool) -> None:
+        written = self.path / "study.yaml"
+        if written.exists():
+            if parse(written.read_text(encoding="utf-8"), str(written)).data != json.loads(json.dumps(study)):
+                raise StudyError(
+                    f"{written}: the folder holds another study; use another --out, or the study file it was started with"
+                )
+            if not resume:
+                raise StudyError(
+                    f"{self.path}: the study was started before; use --resume to go on, or another --out to start again"
+                )
+        elif self.records_file.exists():
+            raise StudyError(f"{self.records_file}: there are records but no study.yaml; use another --out")
+        else:
+            write_text(written, dump_yaml(study))
+        self._mend()
+
+    def _mend(self) -> None:
+        """Cut off what a crash in the middle of a write left at the end of the records."""
+        if not self.records_file.exists():
+            return
+        content = self.records_file.read_bytes()
+        end = content.rfind(b"\n") + 1
+        if end < len(content):
+            with self.records_file.open("r+b") as file:
+                file.truncate(end)
+            self.recovered = f"{self.records_file}: dropped {len(content) - end} bytes of an unfinished last line"
+
+    def append(self, record: TrialRecord) -> None:
+        """Add a record and wait until it is on the disk. What is already there stays whole if the disk is full."""
+        line = (record.to_json() + "\n").encode()
+        try:
+            with self.records_file.open("ab", buffering=0) as file:
+                before = os.fstat(file.fileno()).st_size
+                try:
+                    if file.write(line) != len(line):
+                        raise OSError(28, "No space left on device")
+                    os.fsync(file.fileno())
+                except OSError:
+                    os.ftruncate(file.fileno(), before)
+                    raise
+        except OSError as error:
+            raise StemlabError(
+                f"{self.records_file}: cannot be written: {error.strerror}; earlier records are intact, "
+                "make room and use --resume"
+            ) from None
+        self._write_trial(record)
+
+    def _write_trial(self, record: TrialRecord) -> None:
+        folder = self.path / "trials" / record.trial
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StemlabError(f"{folder}: cannot be made: {error.strerror}") from None
+        if record.curve:
+            text = io.StringIO()
+            writer = csv.DictWriter(text, list(record.curve[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(record.curve)
+            write_text(folder / "curve.csv", text.getvalue())
+        if record.error:
+            write_text(folder / "log", record.error + "\n")
+
+    def records(self) -> list[TrialRecord]:
+        """Return all whole records in the order they were written."""
+        return list(self._read())
+
+    def _read(self) -> Iterator[TrialRecord]:
+        if not self.records_file.exists():
+            return
+        lines = self.records_file.read_bytes().split(b"\n")
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield TrialRecord.from_dict(json.loads(line))
+            except (ValueError, TypeError) as error:
+                if number == len(lines):  # no newline behind it: still being written, or torn
+                    return
+                raise StudyError(f"{self.records_file}:{number}: not a record: {error}") from None
+
+    def write_json(self, name: str, data: Any) -> Path:
+        """Write one of the folder's JSON files; return its path."""
+        write_text(self.path / name, dump_json(data))
+        return self.path / name
+
+    def read_json(self, name: str) -> Any:
+        """Return the content of one of the folder's JSON files; StudyError where it is missing or broken."""
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StudyError(f"{self.path / name}: cannot be read: {error}") from None
+
+    def close(self) -> None:
+        """Give up the lock."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None

@@ -1,0 +1,30 @@
+"""What things are: the specs. Pydantic only; nothing here imports torch."""
+
+from .base import Spec
+from .layers import ActLayer, ConvLayer, Counts, NormLayer, PatchifyLayer, PoolLayer, Shape
+from .model import BodySpec, MatchSpec, ModelSpec
+from .stem import StemSpec, Step
+from .study import EngineSpec, SearchSettings, SearchSpec, TrialSpec
+from .training import DataSpec, TrainSpec
+
+__all__ = [
+    "ActLayer",
+    "BodySpec",
+    "ConvLayer",
+    "Counts",
+    "DataSpec",
+    "EngineSpec",
+    "MatchSpec",
+    "ModelSpec",
+    "NormLayer",
+    "PatchifyLayer",
+    "PoolLayer",
+    "SearchSettings",
+    "SearchSpec",
+    "Shape",
+    "Spec",
+    "StemSpec",
+    "Step",
+    "TrainSpec",
+    "TrialSpec",
+]

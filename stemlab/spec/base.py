@@ -1,0 +1,106 @@
+"""What all specs share: frozen, closed, with one canonical JSON form and a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, Strict, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from ..errors import nearest, one_of
+
+Int = Annotated[int, Strict()]
+PositiveInt = Annotated[int, Strict(), Field(gt=0)]
+Count = Annotated[int, Strict(), Field(ge=0)]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Flag = Annotated[bool, Strict()]
+
+
+def spec_error(message: str, at: tuple[str | int, ...] = ()) -> PydanticCustomError:
+    """Return an error for a validator to raise about one value; `at` is its path below the model validated."""
+    # pydantic formats the message with the context, so braces that belong to the message must not be seen.
+    return PydanticCustomError("value", "{message}", {"message": message, "at": at})
+
+
+def relation_error(message: str, at: tuple[str | int, ...] = ()) -> PydanticCustomError:
+    """Return an error about values that do not go together: in a space with holes, other fillings may do."""
+    return PydanticCustomError("relation", "{message}", {"message": message, "at": at})
+
+
+class Spec(BaseModel):
+    """Base of every spec: immutable, no unknown fields, comparable by value, identified by `digest`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    _names: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Remember the field names, for the check of unknown ones."""
+        super().__pydantic_init_subclass__(**kwargs)
+        cls._names = frozenset(cls.model_fields)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_unknown_field(cls, data: Any) -> Any:
+        # pydantic's own check cannot name the valid fields, and the nearest of them is what the user needs.
+        if isinstance(data, dict) and not data.keys() <= cls._names:
+            name = next(key for key in data if key not in cls._names)
+            raise spec_error(
+                f"unknown field {name!r}; expected {one_of(cls.model_fields)}{nearest(name, cls._names)}",
+                at=(name,),
+            )
+        return data
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the canonical JSON document: every default written out, absent options left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def canonical_json(self) -> str:
+        """Return the canonical document as compact JSON with sorted keys: what `digest` is taken of."""
+        return json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @property
+    def digest(self) -> str:
+        """The first 16 hex digits of the SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with fields changed, validated anew."""
+        return type(self).model_validate({**{name: getattr(self, name) for name in self._names}, **changes})
+
+
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width) of a size that may be one number for both."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def _whole(value: Any, least: int) -> int:
+    if type(value) is not int:
+        raise spec_error(f"expected a whole number, got {value!r}")
+    if value < least:
+        raise spec_error(f"must be at least {least}, got {value}")
+    return value
+
+
+def parse_pair(value: Any) -> int | tuple[int, int]:
+    """Return a size given as one number or as [height, width], canonically one number when they are equal."""
+    if type(value) is int:
+        return _whole(value, 1)
+    if isinstance(value, (list, tuple)) and len(value) == 2:
+        height, width = (_whole(v, 1) for v in value)
+        return height if height == width else (height, width)
+    raise spec_error(f"expected a whole number or [height, width], got {value!r}")
+
+
+PAIR_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1},
+        {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 2},
+    ]
+}
+
+Pair = Annotated[int | tuple[int, int], PlainValidator(parse_pair), WithJsonSchema(PAIR_SCHEMA)]
+"""A height and a width, canonically one number when they are equal."""

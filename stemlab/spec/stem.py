@@ -1,0 +1,237 @@
+"""StemSpec: four ways to write a stem, one layer list that all of them become."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from importlib import resources
+from typing import Annotated, Any, NamedTuple
+
+import yaml
+from pydantic import Field, GetJsonSchemaHandler, PlainValidator, WithJsonSchema, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from ..errors import nearest, one_of
+from .base import PAIR_SCHEMA, Flag, Pair, Spec, parse_pair, relation_error, spec_error
+from .layers import (
+    ACT_SCHEMA,
+    NORM_SCHEMA,
+    ActLayer,
+    Channels,
+    ConvLayer,
+    Counts,
+    Layer,
+    NormLayer,
+    Order,
+    PatchifyLayer,
+    PoolLayer,
+    Shape,
+    ShapeError,
+    parse_act,
+    parse_norm,
+)
+
+AnyLayer = ConvLayer | NormLayer | ActLayer | PoolLayer | PatchifyLayer
+
+
+class Step(NamedTuple):
+    """One layer of a stem at work: what goes in, what comes out, what it costs, what an output position sees."""
+
+    layer: AnyLayer
+    before: Shape
+    after: Shape
+    counts: Counts
+    receptive_field: tuple[int, int]
+    stride: tuple[int, int]
+
+
+def _column(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return the reader of a column: one value for all layers, or a list with one for each."""
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            return parse(value)
+        items = []
+        for index, item in enumerate(value):
+            try:
+                items.append(parse(item))
+            except PydanticCustomError as error:
+                raise spec_error(error.message(), at=(index, *(error.context or {}).get("at", ()))) from None
+        return tuple(items)
+
+    return read
+
+
+def _column_schema(schema: dict[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [schema, {"type": "array", "items": schema, "minItems": 1}]})
+
+
+Sizes = Annotated[Any, PlainValidator(_column(parse_pair)), _column_schema(PAIR_SCHEMA)]
+Norms = Annotated[Any, PlainValidator(_column(parse_norm)), _column_schema(NORM_SCHEMA)]
+Acts = Annotated[Any, PlainValidator(_column(parse_act)), _column_schema(ACT_SCHEMA)]
+
+
+class PatchStem(Spec):
+    """The patchify stem in short: `{patch: 16}`."""
+
+    patch: Pair
+    bias: Flag = True
+
+    def expand(self) -> tuple[AnyLayer, ...]:
+        """Return the layer list."""
+        return (PatchifyLayer(patch=self.patch, bias=self.bias),)
+
+
+class ColumnarStem(Spec):
+    """A stack of convolutions in short: one column a field, scalars shared by all layers.
+
+    The convolutions have no bias unless asked for. `project` ends the stem with a 1x1 convolution with bias to
+    the body's width, as in arXiv 2106.14881.
+    """
+
+    channels: Annotated[tuple[Channels, ...], Field(min_length=1)]
+    kernels: Sizes = 3
+    strides: Sizes = 2
+    norm: Norms = None
+    act: Acts = None
+    order: Order = "conv-norm-act"
+    bias: Flag = False
+    project: Flag = True
+
+    @model_validator(mode="after")
+    def _columns_agree(self) -> ColumnarStem:
+        for name in ("kernels", "strides", "norm", "act"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != len(self.channels):
+                raise relation_error(
+                    f"{name} has {len(value)} values for {len(self.channels)} layers; "
+                    "give one value for all layers or one for each",
+                    at=(name,),
+                )
+        return self
+
+    def expand(self) -> tuple[AnyLayer, ...]:
+        """Return the layer list."""
+        layers: list[AnyLayer] = []
+        for index, channels in enumerate(self.channels):
+            kernel, stride, norm, act = (
+                value[index] if isinstance(value, tuple) else value
+                for value in (self.kernels, self.strides, self.norm, self.act)
+            )
+            layers += _block(channels, kernel, stride, norm, act, self.order, self.bias)
+        if self.project:
+            layers += _block("dim", 1, 1, None, None, self.order, True)
+        return tuple(layers)
+
+
+@functools.lru_cache(maxsize=4096)
+def _block(
+    channels: int | str,
+    kernel: Any,
+    stride: Any,
+    norm: NormLayer | None,
+    act: ActLayer | None,
+    order: Order,
+    bias: bool,
+) -> tuple[AnyLayer, ...]:
+    # Frozen layers can be shared by all the stems of a space, which makes a stem cheap to expand.
+    conv = ConvLayer.model_validate({"channels": channels, "kernel": kernel, "stride": stride, "bias": bias})
+    behind = (act, norm) if order == "conv-act-norm" else (norm, act)
+    return (conv, *(layer for layer in behind if layer is not None))
+
+
+class LayerStem(Spec):
+    """The general form: the layers one by one. A convolution may carry its norm and activation."""
+
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1)]
+
+    def expand(self) -> tuple[AnyLayer, ...]:
+        """Return the layer list, each norm and activation a layer of its own."""
+        flat: list[AnyLayer] = []
+        for layer in self.layers:
+            flat += (layer.alone(), *layer.then()) if isinstance(layer, ConvLayer) else (layer,)
+        return tuple(flat)
+
+
+_FORMS: dict[str, type[PatchStem | ColumnarStem | LayerStem]] = {
+    "layers": LayerStem,
+    "patch": PatchStem,
+    "channels": ColumnarStem,
+}
+
+
+def zoo_files() -> dict[str, Any]:
+    """Return the zoo's entries as name -> readable file. Only data is read here; stemlab.zoo reads the rest."""
+    folder = resources.files("stemlab").joinpath("zoo")
+    return {file.name[:-5]: file for file in folder.iterdir() if file.name.endswith(".yaml")}
+
+
+@functools.cache
+def _from_zoo(name: str) -> StemSpec:
+    files = zoo_files()
+    if name not in files:
+        raise spec_error(f"no stem named {name!r} in the zoo; expected {one_of(sorted(files))}{nearest(name, files)}")
+    return StemSpec.model_validate(yaml.safe_load(files[name].read_text())["model"]["stem"])
+
+
+class StemSpec(Spec):
+    """A stem: layers from an image to the tokens of a transformer.
+
+    Written as a name from the zoo, `{patch: 16}`, columns (`{channels: [...], kernels: 3, ...}`) or
+    `{layers: [...]}`; whatever the form, `layers` holds the whole list, and equal networks are equal specs.
+    """
+
+    layers: tuple[Layer, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _normalise(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            return _from_zoo(data)
+        if not isinstance(data, dict):
+            if isinstance(data, StemSpec):
+                return data
+            raise spec_error(f"expected a name from the zoo or a mapping, got {data!r}")
+        for key, form in _FORMS.items():
+            if key in data:
+                return {"layers": form.model_validate(data).expand()}
+        raise spec_error(
+            "a stem is a name from the zoo, {patch: ...}, {channels: [...], ...} or {layers: [...]}; "
+            f"none of these has only the fields {sorted(map(str, data))}"
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Describe the written forms, not only the canonical one."""
+        forms = [form.__pydantic_core_schema__ for form in _FORMS.values()]
+        return {"anyOf": [{"type": "string", "description": "a name from the zoo"}, *map(handler, forms)]}
+
+    @property
+    def stride(self) -> tuple[int, int]:
+        """The total stride, (height, width): the product of the layers' strides."""
+        windows = [layer.window for layer in self.layers]
+        return (math.prod(w[2] for w in windows), math.prod(w[3] for w in windows))
+
+    def trace(self, height: int, width: int, dim: int, in_channels: int = 3) -> list[Step]:
+        """Follow an image of height x width pixels through the layers; ShapeError where one cannot take its input.
+
+        The receptive field counts pixels that one output position sees, ignoring the image's borders.
+        """
+        shape = Shape(in_channels, height, width)
+        field_h = field_w = stride_h = stride_w = 1
+        steps = []
+        for index, layer in enumerate(self.layers):
+            try:
+                after = layer.output(shape, dim)
+            except ShapeError as error:
+                error.args = (str(error), index)
+                raise
+            kh, kw, sh, sw = layer.window
+            field_h, field_w = field_h + (kh - 1) * stride_h, field_w + (kw - 1) * stride_w
+            stride_h, stride_w = stride_h * sh, stride_w * sw
+            counts = layer.cost(shape, after)
+            steps.append(Step(layer, shape, after, counts, (field_h, field_w), (stride_h, stride_w)))
+            shape = after
+        return steps

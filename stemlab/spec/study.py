@@ -1,0 +1,127 @@
+"""SearchSpec: a study file, and TrialSpec: one run of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from .base import Count, Number, PositiveInt, Spec, spec_error
+from .model import ModelSpec
+from .training import DataSpec, TrainSpec
+
+Metric = Literal["top1", "top1_error", "loss"]
+Quantity = Literal[
+    "flops", "bias_adds", "params", "activations",
+    "stem_flops", "stem_params", "stem_activations",
+    "body_flops", "body_params", "body_activations",
+    "stem_flops_share", "match_error",
+]  # fmt: skip
+"""What a constraint may bound: fields of stemlab.Cost, or the match's remaining error."""
+
+
+class TrialSpec(Spec):
+    """One run, completely: model, data, recipe and seed. Its digest is the identity of the trial."""
+
+    model: ModelSpec
+    data: DataSpec
+    train: TrainSpec
+    seed: Count
+
+
+class Objective(Spec):
+    """What is sought: `{maximize: top1}` or `{minimize: loss}`, measured on the validation part."""
+
+    maximize: Metric | None = None
+    minimize: Metric | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Objective:
+        if (self.maximize is None) == (self.minimize is None):
+            raise spec_error("expected exactly one of maximize and minimize")
+        return self
+
+    @property
+    def metric(self) -> str:
+        """The metric's name."""
+        return self.maximize or self.minimize or ""
+
+    @property
+    def sign(self) -> int:
+        """1 where larger is better, -1 where smaller is."""
+        return 1 if self.maximize else -1
+
+
+class Bound(Spec):
+    """Limits of one quantity, both included."""
+
+    min: Number | None = None
+    max: Number | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Bound:
+        if self.min is None and self.max is None:
+            raise spec_error("expected min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise spec_error(f"min (={self.min:g}) must not exceed max (={self.max:g})")
+        return self
+
+
+class SearchSettings(Spec):
+    """How a space is searched.
+
+    `trials` counts proposals; each is trained once per seed and judged by the mean. `concurrency` proposals run
+    at a time: proposal n sees the results of those before n - 2 * (concurrency - 1), whatever the clock does.
+    """
+
+    tuner: Literal["tpe", "random", "grid", "evolution"] = "tpe"
+    trials: PositiveInt = 12
+    concurrency: PositiveInt = 1
+    seeds: Annotated[tuple[Count, ...], Field(min_length=1)] = (0,)
+    objective: Objective = Objective(maximize="top1")
+    tuner_seed: Count = 0
+    tuner_options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> SearchSettings:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise spec_error(f"seeds must differ, got {list(self.seeds)}", at=("seeds",))
+        return self
+
+
+class EngineSpec(Spec):
+    """Where trials run. `embedded`: warm worker processes on this machine.
+
+    `workers`: how many (0: in the calling process; absent: as many as the search's concurrency and the machine's
+    cores or GPU slots allow). `threads`: CPU threads of each worker. `gpus_per_trial`: absent means one where
+    there are GPUs, 0 means the CPU. `gpus`: the only ones to use, by index.
+    """
+
+    kind: Literal["embedded"] = "embedded"
+    workers: Count | None = None
+    threads: PositiveInt = 1
+    gpus: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    gpus_per_trial: Count | None = None
+    trials_per_gpu: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _agrees(self) -> EngineSpec:
+        if (self.gpus_per_trial or 0) > 1 and self.trials_per_gpu > 1:
+            raise spec_error("a trial on several GPUs cannot share them: trials_per_gpu must be 1", at=("trials_per_gpu",))
+        return self
+
+
+class SearchSpec(Spec):
+    """A search: a model, data and recipe with holes, and how to fill them.
+
+    `model`, `data` and `train` are documents in which any value may be a hole: `{choice: [...]}`,
+    `{int: [lo, hi]}`, `{uniform: [lo, hi]}` or `{log_uniform: [lo, hi]}`.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    model: dict[str, Any]
+    data: dict[str, Any]
+    train: dict[str, Any] = {}
+    constraints: dict[Quantity, Bound] = {}
+    search: SearchSettings = SearchSettings()
+    engine: EngineSpec = EngineSpec()
