@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from . import space
 from .errors import InfeasibleError
-from .match import MatchResult, match
+from .matching import MatchResult, match
 from .space import Hole, Point
 from .spec import BodySpec, DataSpec, MatchSpec, ModelSpec, SearchSpec, StemSpec, TrainSpec, TrialSpec
 from .spec.base import Spec
@@ -93,6 +93,23 @@ class Candidates:
             if tried == _PROBES:
                 break
         return feasible, tried, objections.most_common(1)[0][0] if objections else ""
+
+    def require_feasible(self) -> None:
+        """InfeasibleError, with the commonest objection, where no point can be found that satisfies everything."""
+        objections = Counter[str]()
+        for tried, point in enumerate(self.points(random.Random(0)), start=1):
+            try:
+                self.make(point)
+            except InfeasibleError as error:
+                objections[str(error)] += 1
+            else:
+                return
+            if tried == _PROBES:
+                break
+        (reason, times), total = objections.most_common(1)[0], objections.total()
+        raise self.document.error(
+            ("model",), f"none of {total} points of the space is feasible; the commonest objection ({times} times): {reason}"
+        )
 
     def _check_constraints(self, matched: MatchResult) -> None:
         if not self.study.constraints:

@@ -117,6 +117,11 @@ class NormLayer(Spec):
         """Kernel and stride, (height, width, height, width)."""
         return (1, 1, 1, 1)
 
+    def describe(self) -> str:
+        """Return the layer in a few words."""
+        groups = f" of {self.groups} groups" if self.groups else ""
+        return f"{self.kind} norm{groups}" + ("" if self.affine else ", not affine")
+
     def output(self, shape: Shape, dim: int) -> Shape:
         """Return the shape of the result, the same as that of the input."""
         if self.groups and shape.channels % self.groups:
@@ -164,6 +169,12 @@ class ActLayer(Spec):
     def window(self) -> tuple[int, int, int, int]:
         """Kernel and stride, (height, width, height, width)."""
         return (1, 1, 1, 1)
+
+    def describe(self) -> str:
+        """Return the layer in a few words."""
+        if self.kind == "scaled_relu":
+            return f"scaled_relu, scale {self.scale:g}, shift {self.shift:g}, {'learned' if self.learn else 'fixed'}"
+        return self.kind
 
     def output(self, shape: Shape, dim: int) -> Shape:
         """Return the shape of the result, the same as that of the input."""
@@ -272,6 +283,16 @@ class ConvLayer(Spec):
         """Return the number of groups for an input of that many channels."""
         return channels if self.groups == "depthwise" else self.groups
 
+    def describe(self) -> str:
+        """Return the layer in a few words."""
+        extras = [
+            "depthwise" if self.groups == "depthwise" else f"{self.groups} groups" if self.groups != 1 else "",
+            f"dilation {show_size(self.dilation)}" if self.dilation != 1 else "",
+            "bias" if self.bias else "",
+        ]
+        stride = f" stride {show_size(self.stride)}" if self.stride != 1 else ""
+        return ", ".join([f"conv {show_size(self.kernel)}{stride}", *filter(None, extras)])
+
     def output(self, shape: Shape, dim: int) -> Shape:
         """Return the shape of the result on a body of width `dim`; ShapeError where there is none."""
         channels = dim if self.channels == "dim" else self.channels
@@ -315,6 +336,11 @@ def _parse_pair_of(data: dict[str, Any], name: str) -> tuple[int, int]:
     if isinstance(value, (list, tuple)) and len(value) == 2 and all(type(v) is int and v > 0 for v in value):
         return (value[0], value[1])
     raise KeyError(name)
+
+
+def show_size(size: int | tuple[int, int]) -> str:
+    """Return a size as people write it: 3x3."""
+    return "x".join(map(str, pair(size)))
 
 
 def _not_empty(op: str, after: Shape, before: Shape, kernel: int | tuple[int, int]) -> Shape:
@@ -361,6 +387,10 @@ class PoolLayer(Spec):
         """Kernel and stride, (height, width, height, width)."""
         return (*pair(self.kernel), *pair(self.stride))
 
+    def describe(self) -> str:
+        """Return the layer in a few words."""
+        return f"{self.kind} pool {show_size(self.kernel)} stride {show_size(self.stride)}"
+
     def output(self, shape: Shape, dim: int) -> Shape:
         """Return the shape of the result; ShapeError where nothing is left."""
         kh, kw, sh, sw = self.window
@@ -393,6 +423,10 @@ class PatchifyLayer(Spec):
     def window(self) -> tuple[int, int, int, int]:
         """Kernel and stride, (height, width, height, width)."""
         return (*pair(self.patch), *pair(self.patch))
+
+    def describe(self) -> str:
+        """Return the layer in a few words."""
+        return f"patchify {show_size(self.patch)}" + (", bias" if self.bias else "")
 
     def output(self, shape: Shape, dim: int) -> Shape:
         """Return the grid of patches; ShapeError unless the patch divides the map."""

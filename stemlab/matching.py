@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from . import cost
-from .cost import Cost
+from . import costing
+from .costing import Cost
 from .errors import InfeasibleError
 from .spec import BodySpec, ModelSpec
 from .spec.base import pair
@@ -48,13 +48,13 @@ def match(model: ModelSpec) -> MatchResult:
     """
     rule = model.match
     if rule is None:
-        return MatchResult(model, cost.count(model))
+        return MatchResult(model, costing.count(model))
     height, width = pair(model.image_size)
-    stem, grid = cost.stem_counts(model.stem, height, width, model.body.dim)
-    reference, reference_grid = cost.stem_counts(rule.reference, height, width, model.body.dim)
+    stem, grid = costing.stem_counts(model.stem, height, width, model.body.dim)
+    reference, reference_grid = costing.stem_counts(rule.reference, height, width, model.body.dim)
     metric = rule.metric
     target = getattr(reference, metric) + getattr(
-        cost.body_counts(model.body, reference_grid[0] * reference_grid[1], model.classes), metric
+        costing.body_counts(model.body, reference_grid[0] * reference_grid[1], model.classes), metric
     )
     room = target - getattr(stem, metric)
     patches = grid[0] * grid[1]
@@ -62,7 +62,7 @@ def match(model: ModelSpec) -> MatchResult:
     best: tuple[float, BodySpec] | None = None
     for bodies in _bodies(model, patches, room):
         for body in bodies:
-            error = (getattr(cost.body_counts(body, patches, model.classes), metric) - room) / target
+            error = (getattr(costing.body_counts(body, patches, model.classes), metric) - room) / target
             if best is None or abs(error) < abs(best[0]):
                 best = (error, body)
         if best and abs(best[0]) <= rule.tolerance:
@@ -71,7 +71,7 @@ def match(model: ModelSpec) -> MatchResult:
         raise InfeasibleError(_too_far(model, best, getattr(stem, metric), target))
     error, body = best
     settled = model.model_copy(update={"body": body, "match": None})
-    counted = Cost(stem=stem, body=cost.body_counts(body, patches, model.classes))
+    counted = Cost(stem=stem, body=costing.body_counts(body, patches, model.classes))
     return MatchResult(settled, counted, metric, target, error)
 
 
@@ -79,7 +79,7 @@ def _bodies(model: ModelSpec, patches: int, room: int) -> Iterator[list[BodySpec
     """Yield the bodies to try at each depth, the depth closest to the budget at the given MLP width first."""
     rule, body = model.match, model.body
     assert rule is not None
-    fixed, block = (getattr(part, rule.metric) for part in cost.body_parts(body, patches, model.classes))
+    fixed, block = (getattr(part, rule.metric) for part in costing.body_parts(body, patches, model.classes))
     depths = [body.depth]
     if "depth" in rule.adjust:
         ideal = (room - fixed) / block
@@ -89,9 +89,9 @@ def _bodies(model: ModelSpec, patches: int, room: int) -> Iterator[list[BodySpec
         return
     # Every metric is linear in the hidden width, so the width that meets the budget is one division away.
     narrow = body.model_copy(update={"mlp_ratio": MLP_STEP / body.dim})
-    least = getattr(cost.body_parts(narrow, patches, model.classes)[1], rule.metric)
+    least = getattr(costing.body_parts(narrow, patches, model.classes)[1], rule.metric)
     wide = body.model_copy(update={"mlp_ratio": 2 * MLP_STEP / body.dim})
-    step = getattr(cost.body_parts(wide, patches, model.classes)[1], rule.metric) - least
+    step = getattr(costing.body_parts(wide, patches, model.classes)[1], rule.metric) - least
     for depth in depths[:_MOST_DEPTHS]:
         bodies = [body.model_copy(update={"depth": depth})]
         steps = 1 + round(((room - fixed) / depth - least) / step)

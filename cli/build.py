@@ -1,0 +1,86 @@
+"""`stemlab build`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .output import console, human, match_line, print_json
+
+NAME = "build"
+
+
+def run(
+    spec: Annotated[str, typer.Argument(help="A model: spec.json or .yaml, or a name from the zoo.")],
+    out: Annotated[Path | None, typer.Option(help="Write config.json and model.safetensors into this folder.")] = None,
+    seed: Annotated[int, typer.Option(help="The seed of the initial weights.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")] = False,
+) -> None:
+    """Build a model from its spec; show its layers, shapes and cost."""
+    import stemlab
+
+    model = stemlab.load(spec)
+    matched = stemlab.match(model)
+    built = stemlab.build(spec, seed=seed)
+    params = sum(p.numel() for p in built.parameters())
+    if out is not None:
+        from stemlab.builders.model import save
+
+        save(built, model, out)
+    if json:
+        print_json(
+            {
+                "spec": model.canonical(),
+                "digest": model.digest,
+                "body": matched.model.body.canonical(),
+                "match": matched.as_dict(),
+                "cost": matched.cost.as_dict(),
+                "built_params": params,
+                "out": str(out) if out else None,
+            }
+        )
+        return
+    _show(model, matched, params)
+    if out is not None:
+        print(f"wrote   {out / 'config.json'}, {out / 'model.safetensors'}")
+
+
+def _show(model: stemlab.ModelSpec, matched: stemlab.MatchResult, params: int) -> None:  # noqa: F821
+    from rich.table import Table
+
+    from stemlab.spec.base import pair
+
+    body, cost = matched.model.body, matched.cost
+    height, width = pair(model.image_size)
+    steps = model.stem.trace(height, width, body.dim)
+    table = Table(title=f"stem of {model.digest}, on {height}x{width} pixels", title_justify="left")
+    table.add_column("layer")
+    for heading in ("output", "stride", "sees", "flops", "params"):
+        table.add_column(heading, justify="right")
+    for step in steps:
+        table.add_row(
+            step.layer.describe(),
+            "x".join(map(str, step.after)),
+            _size(step.stride),
+            _size(step.receptive_field),
+            human(step.counts.flops) if step.counts.flops else "",
+            human(step.counts.params) if step.counts.params else "",
+        )
+    end = steps[-1]
+    console().print(table)
+    tokens = end.after.height * end.after.width
+    print(
+        f"stem    {tokens} tokens of {body.dim}, stride {_size(end.stride)}, receptive field {_size(end.receptive_field)}, "
+        f"{cost.stem_flops_share:.1%} of the flops"
+    )
+    print(f"body    depth {body.depth}, {body.heads} heads, MLP width {body.mlp_hidden}, pool {body.pool}, {model.classes} classes")
+    print(f"cost    {human(cost.flops)} multiply-adds, {human(cost.params)} parameters, {human(cost.activations)} activations")
+    print(f"match   {match_line(matched.as_dict())}")
+    agrees = "as counted" if params == cost.params else f"COUNTED {cost.params:,}: please report this"
+    print(f"built   {params:,} parameters, {agrees}")
+
+
+def _size(size: tuple[int, int]) -> str:
+    return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"

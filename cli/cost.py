@@ -1,0 +1,44 @@
+"""`stemlab cost`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from .output import console, human, print_json
+
+NAME = "cost"
+
+
+def run(
+    specs: Annotated[list[str], typer.Argument(help="Models: spec files, or names from the zoo.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")] = False,
+) -> None:
+    """Count what models cost, exactly and without building them."""
+    import stemlab
+
+    rows: list[dict[str, Any]] = []
+    for spec in specs:
+        matched = stemlab.match(spec)
+        rows.append({"spec": spec, **matched.cost.as_dict(), "match": matched.as_dict()})
+    if json:
+        print_json(rows)
+        return
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("spec")
+    for heading in ("flops", "bias adds", "params", "activations", "stem flops", "stem params", "stem share", "depth", "match"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        error = row["match"]["error"]
+        table.add_row(
+            row["spec"],
+            *(human(row[name]) for name in ("flops", "bias_adds", "params", "activations", "stem_flops", "stem_params")),
+            f"{row['stem_flops_share']:.1%}",
+            str(row["match"]["depth"]),
+            "" if error is None else f"{error:+.2%}",
+        )
+    console().print(table)
+    print("flops are multiply-adds of one image; pycls's count is flops + bias adds; --json gives exact numbers")

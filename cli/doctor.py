@@ -1,0 +1,38 @@
+"""`stemlab doctor`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .output import print_json
+
+NAME = "doctor"
+
+
+def run(
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")] = False,
+) -> None:
+    """Check this machine: versions, GPUs, NNI's tuners, disk; what is missing and how to get it."""
+    from stemlab.engine.checkup import checkup
+
+    found = checkup()
+    if json:
+        print_json(found)
+    else:
+        for name, version in found["versions"].items():
+            print(f"{name:<14} {version or 'missing'}")
+        hardware = found["hardware"]
+        print(f"{'processor':<14} {hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB")
+        gpus = ", ".join(f"{gpu['index']}: {gpu['name']} ({gpu['memory_mib']} MiB)" for gpu in hardware["gpus"])
+        print(f"{'GPUs':<14} {gpus or 'none found; trials run on the CPU'}")
+        print(f"{'torch uses':<14} {found['torch']}")
+        print(f"{'disk here':<14} {found['disk_free_gib']} GiB free")
+        for name, result in found["tuners"].items():
+            print(f"{'tuner ' + name:<14} {result}")
+        for problem in found["problems"]:
+            print(f"PROBLEM        {problem}")
+        print("all is well" if not found["problems"] else f"{len(found['problems'])} problems")
+    if found["problems"]:
+        raise typer.Exit(1)

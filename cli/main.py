@@ -1,0 +1,56 @@
+"""`stemlab`: the entry point, and what errors look like."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+import typer
+
+from stemlab.errors import StemlabError
+
+from . import build, cost, doctor, report, schema, search, zoo
+from .output import complain
+
+app = typer.Typer(
+    help="Which stem should my vision transformer have? Search and ablation of stems at matched cost.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for command in (search, build, cost, zoo, schema, report, doctor):
+    app.command(command.NAME)(command.run)
+
+
+def main() -> None:
+    """Run the command line; exit codes: 0 done, 1 ran and failed, 2 bad input, 130 interrupted."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        app(standalone_mode=True)
+    except StemlabError as error:
+        complain(f"error: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output (head, say) has gone; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+_interrupts = 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """The first signal stops the work in an orderly way; the second one ends the process on the spot.
+
+    Workers notice the end of their parent by themselves, and records are whole lines, so that is safe too.
+    """
+    global _interrupts
+    _interrupts += 1
+    if _interrupts > 1:
+        os._exit(130)
+    raise KeyboardInterrupt

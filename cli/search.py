@@ -1,0 +1,143 @@
+"""`stemlab search`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .output import complain, console, human, print_json
+
+if TYPE_CHECKING:
+    from stemlab import Study
+    from stemlab.candidate import Candidates
+
+NAME = "search"
+
+
+def run(
+    file: Annotated[Path, typer.Argument(help="The study file, such as search_spaces/conv3x3.yaml.")],
+    out: Annotated[Path | None, typer.Option(help="The study folder; runs/<name> unless given.")] = None,
+    trials: Annotated[int | None, typer.Option(help="How many proposals to try.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Who runs the trials: embedded.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change one value; may be repeated.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the space and show it; train nothing.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted study.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")] = False,
+) -> None:
+    """Search a space of stems and report the best, at matched cost."""
+    import stemlab
+    from stemlab.api import load_study
+
+    changes = list(set_ or [])
+    changes += [f"search.trials={trials}"] if trials is not None else []
+    changes += [f"engine.kind={engine}"] if engine is not None else []
+    if dry_run:
+        _show_space(load_study(file, changes), json)
+        return
+
+    from .live import watcher
+
+    with watcher() as reporter:
+        try:
+            study = stemlab.search(file, out, changes=changes, resume=resume, reporter=reporter)
+        except KeyboardInterrupt:
+            reporter.close()
+            complain(f"interrupted: {reporter.done} trials are recorded; go on with\n  {_resume_command()}")
+            raise typer.Exit(130) from None
+    if json:
+        print_json(_as_json(study))
+    else:
+        _show(study)
+    if study.best is None:
+        complain(f"error: no trial finished well; see the errors in {study.folder.path / 'report.html'}")
+        raise typer.Exit(1)
+
+
+def _resume_command() -> str:
+    arguments = [a for a in sys.argv[1:] if a != "--resume"]
+    return shlex.join(["stemlab", *arguments, "--resume"])
+
+
+def _show_space(candidates: Candidates, json: bool) -> None:
+    feasible, tried, objection = candidates.probe()
+    errors = [abs(c.matched.error) for c in feasible if c.matched.error is not None]
+    stems = [c.matched.cost.stem_flops_share for c in feasible]
+    facts: dict[str, Any] = {
+        "name": candidates.study.name,
+        "holes": [hole.name for hole in candidates.holes],
+        "points": candidates.size if candidates.size < float("inf") else None,
+        "tried": tried,
+        "feasible": len(feasible),
+        "commonest_objection": objection or None,
+        "largest_match_error": max(errors, default=None),
+        "stem_flops_share": [min(stems), max(stems)] if stems else None,
+        "trials": candidates.study.search.trials * len(candidates.study.search.seeds),
+    }
+    if json:
+        print_json(facts)
+        return
+    points = f"{facts['points']:,.0f}" if facts["points"] is not None else "infinitely many"
+    print(f"{facts['name']}: {points} points, {len(feasible)} of {tried} tried are feasible")
+    if objection:
+        print(f"  commonest objection: {objection}")
+    if errors:
+        print(f"  matched within {max(errors):.2%} of the reference's cost")
+    if stems:
+        print(f"  the stem takes {min(stems):.1%} to {max(stems):.1%} of the flops")
+    print(f"  a search would train {facts['trials']} models")
+
+
+def _ranking(study: Study) -> Any:
+    from stemlab.analysis.ranking import rank
+
+    metric, sign = study.objective
+    return rank(study.trials, metric, sign)
+
+
+def _as_json(study: Study) -> dict[str, Any]:
+    import json
+
+    best = study.best
+    return {
+        "folder": str(study.folder.path),
+        "report": str(study.folder.path / "report.html"),
+        "best": best.canonical() if best else None,
+        "ranking": json.loads(_ranking(study).to_json(orient="records")),
+    }
+
+
+def _show(study: Study) -> None:
+    from rich.table import Table
+
+    ranking = _ranking(study)
+    metric, _ = study.objective
+    table = Table(title=f"{study.folder.path.name}: ranked by {metric} on the validation part", title_justify="left")
+    table.add_column("#", justify="right")
+    table.add_column("stem", overflow="fold")
+    for heading in (metric, "test top1", "flops", "params", "stem", "match", "s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for place, row in enumerate(ranking.to_dict("records"), start=1):
+        ok = row["status"] == "ok"
+        table.add_row(
+            str(place),
+            row["label"],
+            f"{row[metric]:.4f}" if ok else row["status"],
+            f"{row['test_top1']:.4f}" if ok else "",
+            human(row["flops"]) if row["flops"] == row["flops"] else "",
+            human(row["params"]) if row["params"] == row["params"] else "",
+            f"{row['stem_flops_share']:.1%}" if row["stem_flops_share"] == row["stem_flops_share"] else "",
+            f"{row['match_error']:+.2%}" if row["match_error"] == row["match_error"] else "",
+            f"{row['seconds']:.1f}" if row["seconds"] == row["seconds"] else "",
+        )
+    console().print(table)
+    folder = study.folder.path
+    print(f"report  {folder / 'report.html'}")
+    if study.best is not None:
+        print(f"best    {folder / 'best.json'}")
+        print(f"next    stemlab build {folder / 'best.json'}")

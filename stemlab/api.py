@@ -1,0 +1,238 @@
+"""The public functions: load, cost, match, build, build_stem, search."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import matching, zoo
+from .candidate import Candidates
+from .costing import Cost
+from .errors import InfeasibleError, StudyError
+from .matching import MatchResult
+from .records import StudyFolder, TrialRecord
+from .spec import ModelSpec, SearchSettings, SearchSpec, StemSpec
+from .spec.files import Document, dump_json, override, parse, read, validate
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from timm.models.vision_transformer import VisionTransformer
+
+    from .builders import Stem
+    from .engine.loop import Reporter
+
+Source = str | os.PathLike[str] | dict[str, Any] | ModelSpec
+
+
+def load(source: Source) -> ModelSpec:
+    """Return the ModelSpec that a path (YAML, JSON or a folder made by `stemlab build --out`), dict or zoo name gives.
+
+    SpecError with file:line where it is none.
+    """
+    if isinstance(source, ModelSpec):
+        return source
+    if isinstance(source, dict):
+        return validate(ModelSpec, parse(dump_json(source), "<dict>.json"))
+    path = Path(source)
+    if path.is_dir():
+        document = read(path / "config.json")
+        return validate(ModelSpec, document, ("spec",))
+    if isinstance(source, str) and not path.suffix and os.sep not in source and not path.exists():
+        return zoo.get(source).model
+    return validate(ModelSpec, read(path))
+
+
+def match(source: Source) -> MatchResult:
+    """Return the model with its body settled by its `match`, its cost, and how far off the cost remains.
+
+    InfeasibleError, with the nearest there is, where nothing comes within the tolerance.
+    """
+    return matching.match(load(source))
+
+
+def cost(source: Source) -> Cost:
+    """Return the closed-form cost of a model, its body matched where it asks for it; torch is not needed."""
+    return match(source).cost
+
+
+def build(source: Source, seed: int | None = None, **options: Any) -> VisionTransformer:
+    """Return timm's VisionTransformer for a spec: (batch, 3, H, W) -> logits (batch, classes).
+
+    A folder made by `stemlab build --out` gives the model with its weights. `seed` fixes the initial weights;
+    `options` go to VisionTransformer, such as `dynamic_img_size=True`.
+    """
+    from .builders.model import WEIGHTS, build_model, load_weights
+
+    model = build_model(load(source), seed, **options)
+    if not isinstance(source, (dict, ModelSpec)) and (Path(source) / WEIGHTS).exists():
+        load_weights(model, Path(source))
+    return model
+
+
+def build_stem(
+    source: str | dict[str, Any] | StemSpec, dim: int | None = None, image_size: int | tuple[int, int] | None = None
+) -> Stem:
+    """Return a stem alone: (batch, 3, H, W) -> (batch, tokens, dim).
+
+    `source` is a StemSpec in any of its forms. A stem from the zoo brings the width and image size of its own model.
+    """
+    from .builders import build_stem as build_stem_module
+
+    if isinstance(source, str):
+        model = zoo.get(source).model
+        dim, image_size = dim or model.body.dim, image_size or model.image_size
+    spec = source if isinstance(source, StemSpec) else validate(StemSpec, _document(source))
+    if dim is None:
+        widths = [getattr(layer, "channels", None) for layer in spec.layers]
+        dim = next((width for width in reversed(widths) if isinstance(width, int)), None)
+        if dim is None or "dim" in widths:
+            raise InfeasibleError("the stem ends in a projection to the body's width; say which: build_stem(stem, dim=384)")
+    return build_stem_module(spec, dim, image_size or 224)
+
+
+def _document(source: str | dict[str, Any]) -> Document:
+    return Document(source, "<stem>") if isinstance(source, str) else parse(dump_json(source), "<stem>.json")
+
+
+class Study:
+    """A study folder: `records` (a DataFrame), `best` (a ModelSpec), `report()`."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        """Open the folder of a study that was started; StudyError where there is none."""
+        self.folder = StudyFolder(folder)
+        if not (self.folder.path / "study.yaml").exists():
+            raise StudyError(f"{self.folder.path}: no study.yaml: this is not the folder of a study")
+
+    @property
+    def objective(self) -> tuple[str, int]:
+        """The metric that was sought, and 1 where larger is better, -1 where smaller is."""
+        objective = validate(SearchSettings, read(self.folder.path / "study.yaml"), ("search",)).objective
+        return objective.metric, objective.sign
+
+    @property
+    def trials(self) -> list[TrialRecord]:
+        """The records of all finished trials, in the order they ended."""
+        return self.folder.records()
+
+    @property
+    def records(self) -> pd.DataFrame:
+        """One row a trial: how the holes were filled, metrics, cost."""
+        from .analysis.ranking import to_frame
+
+        return to_frame(self.trials)
+
+    @property
+    def best(self) -> ModelSpec | None:
+        """The model of the best proposal by the validation part; None while none has finished well."""
+        path = self.folder.path / "best.json"
+        return load(path) if path.exists() else None
+
+    def report(self) -> Path:
+        """Write report.html and summary.md anew; return the path of the report."""
+        from .report import html, markdown
+
+        markdown.write(self.folder)
+        return html.write(self.folder)
+
+
+def load_study(source: str | os.PathLike[str] | dict[str, Any], changes: Sequence[str] = ()) -> Candidates:
+    """Return the space of a study file (or dict), checked; `changes` are `path=value` as after --set."""
+    document = parse(dump_json(source), "<dict>.json") if isinstance(source, dict) else read(source)
+    for change in changes:
+        document = override(document, change)
+    return Candidates(validate(SearchSpec, document), document)
+
+
+def search(
+    source: str | os.PathLike[str] | dict[str, Any],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    changes: Sequence[str] = (),
+    resume: bool = False,
+    reporter: Reporter | None = None,
+) -> Study:
+    """Search the space of a study file; return the finished study. `out` is `runs/<name>` unless given.
+
+    An interrupt (KeyboardInterrupt) stops the trials at once, keeps all that is finished, writes the report and is
+    raised again; `resume=True` then goes on, repeats nothing, and ends with the records of an unbroken study.
+    """
+    from .engine import slots
+    from .engine.embedded import EmbeddedRunner, InlineRunner
+    from .engine.loop import SearchLoop
+    from .engine.proposer import NniProposer
+    from .engine.quiet import Quiet
+
+    candidates = load_study(source, changes)
+    candidates.require_feasible()
+    study = candidates.study
+    reporter = reporter or Quiet()
+    folder = StudyFolder(out or Path("runs") / study.name)
+    places = slots.plan(study.engine, study.search.concurrency * len(study.search.seeds))
+    folder.open_to_write(study.canonical(), resume)
+    try:
+        if folder.recovered:
+            reporter.note(folder.recovered)
+        # The workers import torch while we import NNI and make the first proposals.
+        runner = InlineRunner(places[0]) if study.engine.workers == 0 else EmbeddedRunner(places)
+        try:
+            loop = SearchLoop(study.search, NniProposer(candidates), runner, folder, reporter)
+            with _Manifest(folder, resume):
+                try:
+                    loop.run()
+                finally:
+                    _write_best(folder, study)
+        finally:
+            runner.close()
+        return Study(folder.path)
+    finally:
+        folder.close()
+
+
+def _write_best(folder: StudyFolder, study: SearchSpec) -> None:
+    from .analysis.ranking import best
+
+    records = folder.records()
+    objective = study.search.objective
+    chosen = best(records, objective.metric, objective.sign)
+    if chosen is not None:
+        folder.write_json("best.json", next(r.model for r in records if r.proposal == chosen))
+
+
+class _Manifest:
+    """Writes manifest.json when a study starts and when it ends, and the report at the end, however it ends."""
+
+    def __init__(self, folder: StudyFolder, resumed: bool) -> None:
+        from .engine import manifest
+
+        self.folder = folder
+        self.data: dict[str, Any] = {
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "started": _now(),
+            "finished": None,
+            "seconds": None,
+            "resumed": resumed,
+            "commit": manifest.commit(),
+            "versions": manifest.versions(),
+            "hardware": manifest.hardware(),
+        }
+        self.began = time.perf_counter()
+
+    def __enter__(self) -> None:
+        self.folder.write_json("manifest.json", self.data)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.data |= {"finished": _now() if kind is None else None, "seconds": time.perf_counter() - self.began}
+        self.folder.write_json("manifest.json", self.data)
+        Study(self.folder.path).report()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+

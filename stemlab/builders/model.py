@@ -1,0 +1,89 @@
+"""From a ModelSpec to timm's VisionTransformer with our stem; to a folder and back."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from timm.models.vision_transformer import VisionTransformer
+
+from .. import __version__
+from ..errors import SpecError, StemlabError
+from ..matching import match
+from ..spec import ModelSpec, StemSpec
+from ..spec.base import pair
+from ..spec.files import dump_json, write_text
+from .stem import Stem
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def build_model(spec: ModelSpec, seed: int | None = None, **options: Any) -> VisionTransformer:
+    """Return timm's VisionTransformer for a spec, matched first where the spec asks for it.
+
+    `seed` fixes the initial weights and leaves torch's global generator as it was. `options` go to
+    VisionTransformer: `dynamic_img_size=True`, `drop_path_rate=0.1`, ...
+
+    Shape: (batch, 3, H, W) -> logits (batch, classes).
+    """
+    if seed is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return build_model(spec, **options)
+    settled = match(spec).model
+    body = settled.body
+    return VisionTransformer(
+        img_size=pair(settled.image_size),
+        patch_size=settled.stem.stride,
+        num_classes=settled.classes,
+        global_pool=body.pool,
+        embed_dim=body.dim,
+        depth=body.depth,
+        num_heads=body.heads,
+        # timm takes the hidden width from a ratio, rounded down; half a unit more survives any rounding.
+        mlp_ratio=(body.mlp_hidden + 0.5) / body.dim,
+        qkv_bias=body.qkv_bias,
+        class_token=body.class_token,
+        embed_layer=partial(Stem, settled.stem),
+        **options,
+    )
+
+
+def build_stem(spec: StemSpec, dim: int, image_size: int | tuple[int, int] = 224, **options: Any) -> Stem:
+    """Return a stem alone, on a body of width `dim`: (batch, 3, H, W) -> (batch, tokens, dim)."""
+    return Stem(spec, img_size=image_size, embed_dim=dim, **options)
+
+
+def save(model: VisionTransformer, spec: ModelSpec, folder: Path) -> None:
+    """Write config.json (the spec, its cost and match) and model.safetensors into a folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StemlabError(f"{folder}: cannot be made: {error.strerror}") from None
+    settled = match(spec)
+    config = {
+        "stemlab": __version__,
+        "spec": spec.canonical(),
+        "body": settled.model.body.canonical(),
+        "match": settled.as_dict(),
+        "cost": settled.cost.as_dict(),
+    }
+    temporary = folder / f".{WEIGHTS}.part"
+    try:
+        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary)
+        temporary.replace(folder / WEIGHTS)
+    except Exception as error:  # safetensors reports a full disk by an exception of its own
+        temporary.unlink(missing_ok=True)
+        raise StemlabError(f"{folder / WEIGHTS}: cannot be written: {error}") from None
+    write_text(folder / CONFIG, dump_json(config))
+
+
+def load_weights(model: VisionTransformer, folder: Path) -> None:
+    """Load the weights that `save` wrote; SpecError where they are another model's."""
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except RuntimeError as error:
+        raise SpecError(f"{folder / WEIGHTS}: not the weights of {folder / CONFIG}: {error}") from None

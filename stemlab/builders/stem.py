@@ -1,0 +1,140 @@
+"""Stem: the module of a StemSpec, which stands where timm's ViT has its patch embedding."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from typing import Any
+
+import torch
+from einops import rearrange
+from timm.layers import Format
+from torch import nn
+from torch.nn import functional as F
+
+from ..errors import SpecError
+from ..spec import StemSpec
+from ..spec.base import pair
+from ..spec.layers import ShapeError
+from .init import init_conv
+from .layers import build_layer
+
+_LAYOUTS = {Format.NHWC: "b d h w -> b h w d", Format.NLC: "b d h w -> b (h w) d", Format.NCL: "b d h w -> b d (h w)"}
+
+
+class Stem(nn.Module):
+    """The layers of a StemSpec with the attributes and methods of timm's PatchEmbed.
+
+    Shape: (batch, in_chans, H, W) -> (batch, tokens, embed_dim); (batch, H', W', embed_dim) with `output_fmt="NHWC"`,
+    as timm asks for when the image size is dynamic; (batch, embed_dim, H', W') with `flatten=False`.
+
+    The arguments are PatchEmbed's. `patch_size` and `bias` are what timm's ViT hands down; the spec decides both.
+    """
+
+    def __init__(
+        self,
+        spec: StemSpec,
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int | tuple[int, int] | None = None,
+        in_chans: int = 3,
+        embed_dim: int = 768,
+        flatten: bool = True,
+        output_fmt: str | None = None,
+        bias: bool = True,
+        strict_img_size: bool = True,
+        dynamic_img_pad: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.in_chans, self.embed_dim = in_chans, embed_dim
+        self.patch_size = spec.stride
+        self.output_fmt = Format(output_fmt) if output_fmt else (Format.NLC if flatten else Format.NCHW)
+        self.flatten = flatten and output_fmt is None
+        self.strict_img_size, self.dynamic_img_pad = strict_img_size, dynamic_img_pad
+        self.img_size = pair(img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
+        self.grid_size = self.dynamic_feat_size(self.img_size)
+        self.layers = self._build()
+        if device is not None or dtype is not None:
+            self.to(device=device, dtype=dtype)
+        self.init_weights()
+
+    def _build(self) -> nn.Sequential:
+        steps = self.spec.trace(*self.img_size, self.embed_dim, self.in_chans)
+        if steps[-1].after.channels != self.embed_dim:
+            raise SpecError(
+                f"the stem ends with {steps[-1].after.channels} channels but embed_dim is {self.embed_dim}; "
+                "end it with a projection (project: true, or channels: dim in the last layer)"
+            )
+        numbers: Counter[str] = Counter()
+        modules: OrderedDict[str, nn.Module] = OrderedDict()
+        for step in steps:
+            numbers[step.layer.op] += 1
+            name = f"{step.layer.op}{numbers[step.layer.op]}"
+            modules[name] = build_layer(step.layer, step.before.channels, step.after.channels)
+        return nn.Sequential(modules)
+
+    def init_weights(self) -> None:
+        """Initialise the convolutions by the papers' rules (stemlab.builders.init); other layers begin as they were made."""
+        behind = [*self.spec.layers[1:], None]
+        for module, after in zip(self.layers, behind, strict=True):
+            for conv in module.modules():
+                if isinstance(conv, nn.Conv2d):
+                    init_conv(conv, after)
+
+    @property
+    def num_patches(self) -> int:
+        """The number of tokens at `img_size`."""
+        return math.prod(self.grid_size)
+
+    def feat_ratio(self, as_scalar: bool = True) -> int | tuple[int, int]:
+        """Return the stride from pixels to tokens."""
+        return max(self.patch_size) if as_scalar else self.patch_size
+
+    def dynamic_feat_size(self, img_size: tuple[int, int]) -> tuple[int, int]:
+        """Return the grid of tokens for an image of (height, width) pixels."""
+        height, width = self._padded(int(img_size[0]), int(img_size[1]))
+        after = self.spec.trace(height, width, self.embed_dim, self.in_chans)[-1].after
+        return (after.height, after.width)
+
+    def _padded(self, height: int, width: int) -> tuple[int, int]:
+        if not self.dynamic_img_pad:
+            return height, width
+        sh, sw = self.patch_size
+        return -(-height // sh) * sh, -(-width // sw) * sw
+
+    def set_input_size(
+        self, img_size: int | tuple[int, int] | None = None, patch_size: int | tuple[int, int] | None = None
+    ) -> None:
+        """Change the image size that the stem expects. The stride is the spec's: another patch_size is an error."""
+        if patch_size is not None and pair(patch_size) != self.patch_size:
+            raise SpecError(f"patch_size (={patch_size}): the stride of this stem is {self.patch_size}, set by its spec")
+        if img_size is not None:
+            size = pair(img_size)
+            try:
+                self.grid_size = self.dynamic_feat_size(size)
+            except ShapeError as error:
+                raise SpecError(f"img_size (={img_size}): {error.args[0]}") from None
+            self.img_size = size
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the tokens of a batch of images."""
+        height, width = x.shape[-2:]
+        sh, sw = self.patch_size
+        if self.dynamic_img_pad:
+            padded = self._padded(height, width)
+            x = F.pad(x, (0, padded[1] - width, 0, padded[0] - height))
+        elif self.strict_img_size:
+            torch._assert(
+                (height, width) == self.img_size,
+                f"an image of {height}x{width} does not fit the model's {self.img_size[0]}x{self.img_size[1]}; "
+                "use set_input_size, or build with dynamic_img_size=True",
+            )
+        else:
+            torch._assert(
+                height % sh == 0 and width % sw == 0,
+                f"an image of {height}x{width} is not divisible by the stem's stride {sh}x{sw}",
+            )
+        x = self.layers(x)
+        return x if self.output_fmt == Format.NCHW else rearrange(x, _LAYOUTS[self.output_fmt])

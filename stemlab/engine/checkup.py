@@ -1,0 +1,69 @@
+"""What this machine can do for stemlab, tried rather than assumed."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from ..spec.files import Document
+from . import manifest, tuners
+
+_TOY = {"x": {"uniform": [0.0, 1.0]}, "kind": {"choice": ["a", {"b": {"choice": [1, 2, 3]}}]}}
+
+
+def checkup() -> dict[str, Any]:
+    """Return versions, hardware, what torch sees, NNI's tuners, free disk in GiB, and problems with their cures."""
+    problems: list[str] = []
+    versions = manifest.versions()
+    problems += [f"{name} is missing: pip install {name}" for name, version in versions.items() if version is None]
+    if versions["nni"] not in (None, "3.0"):
+        problems.append(f"nni {versions['nni']}: stemlab was tried with 3.0; pip install nni==3.0")
+    hardware = manifest.hardware()
+    torch_sees = _torch(problems)
+    if hardware["gpus"] and "cuda" not in torch_sees:
+        problems.append("nvidia-smi lists GPUs but torch sees none: install a torch build with CUDA for your driver")
+    free = round(shutil.disk_usage(".").free / 2**30, 1)
+    if free < 1:
+        problems.append(f"only {free} GiB of disk are free in this folder")
+    return {
+        "versions": versions,
+        "hardware": hardware,
+        "torch": torch_sees,
+        "tuners": {**{name: _try(name, problems) for name in tuners.SUPPORTED}, **_refused()},
+        "disk_free_gib": free,
+        "problems": problems,
+    }
+
+
+def _torch(problems: list[str]) -> str:
+    try:
+        import torch
+        import torchvision  # noqa: F401
+    except Exception as error:
+        problems.append(f"torch and torchvision do not import together ({error}): pip install torch torchvision")
+        return "nothing"
+    count = torch.cuda.device_count()
+    return f"cuda, {count} devices" if count else "cpu"
+
+
+def _try(name: str, problems: list[str]) -> str:
+    """Run a tuner for a few steps over a small nested space."""
+    from ..space import find
+
+    holes = find(Document(_TOY, "toy"))
+    try:
+        tuner = tuners.make(name, "maximize", 0, {}, 12)
+        tuner.update_search_space(tuners.to_nni(holes))
+        for number in range(8):
+            parameters = tuner.generate_parameters(number)
+            point = tuners.from_nni(holes, parameters)
+            tuner.receive_trial_result(number, parameters, float(point["x"]))
+            tuner.trial_end(number, True)
+    except Exception as error:
+        problems.append(f"NNI's {name} tuner fails: {type(error).__name__}: {error}")
+        return f"fails: {error}"
+    return "works"
+
+
+def _refused() -> dict[str, str]:
+    return {name: f"not in NNI 3.0 as it is: {reason}" for name, reason in tuners.REFUSED.items()}

@@ -1,0 +1,171 @@
+"""The embedded engine: warm worker processes on this machine, one for each slot."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from typing import IO, Any
+
+from ..errors import EngineError
+from ..records import TrialRecord
+from ..spec import TrialSpec
+from .runner import Progress, RunnerClosed, failed
+from .slots import Slot
+
+
+class EmbeddedRunner:
+    """Runs trials in workers that live as long as the study. A worker that dies is replaced, its trial recorded."""
+
+    def __init__(self, slots: list[Slot]) -> None:
+        self.slots = len(slots)
+        self._closed = threading.Event()
+        self._starting = threading.Lock()
+        self._all: list[_Worker] = []
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for slot in slots:
+            self._idle.put(self._start(slot))
+
+    def run(self, trial: TrialSpec, progress: Progress) -> TrialRecord:
+        """Run one trial in the next idle worker."""
+        worker = self._idle.get()
+        try:
+            return worker.run(trial, progress)
+        except _WorkerDied as death:
+            if self._closed.is_set():
+                raise RunnerClosed("the study was stopped") from None
+            replacement = self._start(worker.slot)
+            self._all.remove(worker)
+            worker.close()
+            worker = replacement
+            if not death.was_ready:
+                raise EngineError(f"a worker could not start ({death.reason}):\n{death.log}") from None
+            return failed(trial, f"the worker died: {death.reason}\n{death.log}")
+        finally:
+            self._idle.put(worker)
+
+    def close(self) -> None:
+        """Kill all workers and what they started, and wait until they are gone."""
+        self._closed.set()
+        with self._starting:
+            workers = list(self._all)
+        for worker in workers:
+            worker.close()
+
+    def _start(self, slot: Slot) -> _Worker:
+        with self._starting:
+            if self._closed.is_set():
+                raise RunnerClosed("the study was stopped")
+            worker = _Worker(slot)
+            self._all.append(worker)
+            return worker
+
+
+class _WorkerDied(Exception):
+    def __init__(self, reason: str, log: str, was_ready: bool) -> None:
+        super().__init__(reason)
+        self.reason, self.log, self.was_ready = reason, log, was_ready
+
+
+class _Worker:
+    """One process, spoken to in lines of JSON."""
+
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
+        self.ready = False
+        self.log: IO[bytes] = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            # -P: a torch.py in the user's folder is not torch.
+            [sys.executable, "-P", "-m", "stemlab.engine.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            env={**os.environ, **slot.environment()},
+            # A group of its own: Ctrl-C reaches us alone, and a kill reaches all that the trial started.
+            process_group=0,
+        )
+
+    def run(self, trial: TrialSpec, progress: Progress) -> TrialRecord:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(trial.canonical_json().encode() + b"\n")
+            self.process.stdin.flush()
+        except (OSError, ValueError):
+            raise self._death() from None
+        for line in self.process.stdout:
+            event: dict[str, Any] = json.loads(line)
+            if event["event"] == "ready":
+                self.ready = True
+            elif event["event"] == "epoch":
+                progress(event["row"])
+            else:
+                return TrialRecord.from_dict(event["record"])
+        raise self._death()
+
+    def _death(self) -> _WorkerDied:
+        try:
+            code = self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._kill()
+            code = self.process.wait()
+        reason = f"exit code {code}"
+        if code < 0:
+            name = signal.Signals(-code).name
+            reason = f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+        return _WorkerDied(reason, self._tail(), self.ready)
+
+    def _tail(self) -> str:
+        try:
+            size = self.log.seek(0, os.SEEK_END)
+            self.log.seek(max(0, size - 4000))
+            return self.log.read().decode(errors="replace").strip()
+        except (OSError, ValueError):
+            return ""
+
+    def _kill(self) -> None:
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            self.process.kill()
+
+    def close(self) -> None:
+        self._kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.log):
+            if stream is not None:
+                try:
+                    stream.close()
+                except OSError:
+                    pass  # the pipe broke with the process
+
+
+class InlineRunner:
+    """Runs trials in the calling process, one at a time: `workers: 0`, for debuggers."""
+
+    def __init__(self, slot: Slot) -> None:
+        self.slots = 1
+        self._slot = slot
+
+    def run(self, trial: TrialSpec, progress: Progress) -> TrialRecord:
+        """Run one trial here."""
+        import torch
+
+        from ..train import run_trial
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._slot.threads)
+        try:
+            return run_trial(trial, progress, None if self._slot.gpus else "cpu")
+        except Exception as error:
+            return failed(trial, f"{type(error).__name__}: {error}")
+        finally:
+            torch.set_num_threads(before)
+
+    def close(self) -> None:
+        """Nothing to stop."""

@@ -1,0 +1,41 @@
+"""Runners: where trials run. A runner knows nothing of proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ..errors import StemlabError
+from ..records import TrialRecord
+from ..spec import TrialSpec
+
+Progress = Callable[[dict[str, float]], None]
+
+
+class RunnerClosed(StemlabError):
+    """The runner was closed while a trial ran."""
+
+
+class Runner(Protocol):
+    """What a study asks of a runner. `run` blocks, and may be called from as many threads as there are slots."""
+
+    slots: int
+
+    def run(self, trial: TrialSpec, progress: Progress) -> TrialRecord:
+        """Run one trial; whatever happens to it, return a record. RunnerClosed once the runner was closed."""
+
+    def close(self) -> None:
+        """Stop all trials at once and leave no process behind."""
+
+
+def failed(trial: TrialSpec, error: str) -> TrialRecord:
+    """Return the record of a trial that broke."""
+    return TrialRecord(
+        trial=trial.digest,
+        status="failed",
+        model=trial.model.canonical(),
+        train=trial.train.canonical(),
+        data=trial.data.canonical(),
+        seed=trial.seed,
+        error=error,
+    )

@@ -1,0 +1,143 @@
+"""NNI's tuners, in our process: which there are, how each is made, and our spaces in NNI's words.
+
+Measured on NNI 3.0: its tuners are plain Python that works without its manager. TPE's conditional choices work one
+level deep only, so deeper holes become parameters of the outermost option that holds them; the ones that a point
+leaves closed are drawn and ignored.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+from ..errors import EngineError, SpecError, nearest, one_of
+from ..space import Hole, Point
+
+SUPPORTED = ("tpe", "random", "grid", "evolution")
+
+REFUSED = {
+    "anneal": "needs hyperopt 0.1.2, which does not run on current Python",
+    "bohb": "its dispatcher dies on the first metric in NNI 3.0 (NNI issue 5263)",
+    "gp": "breaks on current scipy",
+    "hyperband": "its dispatcher dies on the first metric in NNI 3.0 (NNI issue 5263)",
+    "metis": "breaks on current scipy",
+    "ppo": "needs TensorFlow 1",
+    "smac": "its packages do not build on current Python",
+}
+"""Tuners that NNI 3.0 lists and that do not run, with the reason."""
+
+
+def make(name: str, mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:
+    """Return an NNI tuner: `mode` is "maximize" or "minimize"; options it does not know are a SpecError."""
+    _load_nni()
+    makers: dict[str, Callable[[], Any]] = {
+        "tpe": lambda: _tpe(mode, seed, options, trials),
+        "random": lambda: _random(seed, options),
+        "grid": lambda: _grid(options),
+        "evolution": lambda: _evolution(mode, seed, options, trials),
+    }
+    if name not in makers:
+        reason = f"NNI 3.0's {name} does not run here: it {REFUSED[name]}; " if name in REFUSED else ""
+        raise SpecError(f"search.tuner: {reason}expected {one_of(SUPPORTED)}{nearest(name, SUPPORTED)}")
+    try:
+        return makers[name]()
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"search.tuner_options: {name} does not take {options}: {error}") from None
+
+
+def version() -> str:
+    """Return NNI's version, or an EngineError that says how to get it."""
+    try:
+        return metadata.version("nni")
+    except metadata.PackageNotFoundError:
+        raise EngineError("NNI is not installed; pip install nni==3.0") from None
+
+
+def _load_nni() -> None:
+    version()
+    import nni  # noqa: F401
+
+    # NNI's own log of every draw would drown ours.
+    logging.getLogger("nni").setLevel(logging.ERROR)
+
+
+def _tpe(mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:
+    from nni.algorithms.hpo.tpe_tuner import TpeTuner
+
+    # NNI's default of 20 random points to begin with would leave nothing of a small search to TPE.
+    startup = {"n_startup_jobs": max(3, min(20, trials // 3))}
+    return TpeTuner(optimize_mode=mode, seed=seed, tpe_args={**startup, **options})
+
+
+def _random(seed: int, options: dict[str, Any]) -> Any:
+    from nni.algorithms.hpo.random_tuner import RandomTuner
+
+    return RandomTuner(seed=seed, **options)
+
+
+def _grid(options: dict[str, Any]) -> Any:
+    from nni.algorithms.hpo.gridsearch_tuner import GridSearchTuner
+
+    return GridSearchTuner(**options)
+
+
+def _evolution(mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:
+    import numpy as np
+    from nni.algorithms.hpo import evolution_tuner
+
+    class SeededEvolution(evolution_tuner.EvolutionTuner):  # type: ignore[misc]
+        """NNI's evolution takes no seed: its generator is replaced before the first generation is drawn."""
+
+        def update_search_space(self, search_space: Any) -> None:
+            super().update_search_space(search_space)
+            self.random_state = np.random.RandomState(seed)
+            self.population = []
+            for _ in range(self.population_size):
+                self._random_generate_individual()
+
+    return SeededEvolution(optimize_mode=mode, **{"population_size": max(4, min(32, trials // 2)), **options})
+
+
+def to_nni(holes: tuple[Hole, ...]) -> dict[str, Any]:
+    """Return the search space in NNI's words; parameter names are the holes' paths."""
+    return {hole.name: _parameter(hole, nest=True) for hole in holes}
+
+
+def _parameter(hole: Hole, nest: bool) -> dict[str, Any]:
+    if hole.kind == "choice":
+        if nest and any(hole.inner):
+            options = [
+                {"_name": str(index), **{h.name: _parameter(h, nest=False) for h in _flat(inner)}}
+                for index, inner in enumerate(hole.inner)
+            ]
+            return {"_type": "choice", "_value": options}
+        return {"_type": "choice", "_value": list(range(len(hole.options)))}
+    if hole.kind == "int":
+        # NNI's randint has no order; a uniform number, rounded down, keeps it.
+        return {"_type": "uniform", "_value": [hole.low, hole.high + 1]}
+    kind = {"uniform": "uniform", "log_uniform": "loguniform"}[hole.kind]
+    return {"_type": kind, "_value": [hole.low, hole.high]}
+
+
+def _flat(holes: tuple[Hole, ...]) -> list[Hole]:
+    return [h for hole in holes for h in (hole, *(i for inner in hole.inner for i in _flat(inner)))]
+
+
+def from_nni(holes: tuple[Hole, ...], parameters: dict[str, Any]) -> Point:
+    """Return the point that NNI's parameters stand for."""
+    point: Point = {}
+    for hole in holes:
+        value = parameters[hole.name]
+        if hole.kind == "choice":
+            nested = value if isinstance(value, dict) else parameters
+            index = int(value["_name"] if isinstance(value, dict) else value)
+            point[hole.name] = index
+            point.update(from_nni(hole.inner[index], nested))
+        elif hole.kind == "int":
+            point[hole.name] = int(min(hole.high, math.floor(value)))
+        else:
+            point[hole.name] = hole.clip(float(value))
+    return point

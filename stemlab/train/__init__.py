@@ -1,0 +1,5 @@
+"""One trial: from a TrialSpec to a TrialRecord."""
+
+from .trial import run_trial
+
+__all__ = ["run_trial"]
