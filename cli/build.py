@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .output import console, human, match_line, print_json
+
+if TYPE_CHECKING:
+    from stemlab import MatchResult, ModelSpec
 
 NAME = "build"
 
@@ -47,7 +50,7 @@ def run(
         print(f"wrote   {out / 'config.json'}, {out / 'model.safetensors'}")
 
 
-def _show(model: stemlab.ModelSpec, matched: stemlab.MatchResult, params: int) -> None:  # noqa: F821
+def _show(model: ModelSpec, matched: MatchResult, params: int) -> None:
     from rich.table import Table
 
     from stemlab.spec.base import pair
@@ -72,11 +75,17 @@ def _show(model: stemlab.ModelSpec, matched: stemlab.MatchResult, params: int) -
     console().print(table)
     tokens = end.after.height * end.after.width
     print(
-        f"stem    {tokens} tokens of {body.dim}, stride {_size(end.stride)}, receptive field {_size(end.receptive_field)}, "
-        f"{cost.stem_flops_share:.1%} of the flops"
+        f"stem    {tokens} tokens of {body.dim}, stride {_size(end.stride)}, "
+        f"receptive field {_size(end.receptive_field)}, {cost.stem_flops_share:.1%} of the flops"
     )
-    print(f"body    depth {body.depth}, {body.heads} heads, MLP width {body.mlp_hidden}, pool {body.pool}, {model.classes} classes")
-    print(f"cost    {human(cost.flops)} multiply-adds, {human(cost.params)} parameters, {human(cost.activations)} activations")
+    print(
+        f"body    depth {body.depth}, {body.heads} heads, MLP width {body.mlp_hidden}, pool {body.pool}, "
+        f"{model.classes} classes"
+    )
+    print(
+        f"cost    {human(cost.flops)} multiply-adds, {human(cost.params)} parameters, "
+        f"{human(cost.activations)} activations"
+    )
     print(f"match   {match_line(matched.as_dict())}")
     agrees = "as counted" if params == cost.params else f"COUNTED {cost.params:,}: please report this"
     print(f"built   {params:,} parameters, {agrees}")

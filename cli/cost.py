@@ -29,13 +29,26 @@ def run(
 
     table = Table()
     table.add_column("spec")
-    for heading in ("flops", "bias adds", "params", "activations", "stem flops", "stem params", "stem share", "depth", "match"):
+    for heading in (
+        "flops",
+        "bias adds",
+        "params",
+        "activations",
+        "stem flops",
+        "stem params",
+        "stem share",
+        "depth",
+        "match",
+    ):
         table.add_column(heading, justify="right")
     for row in rows:
         error = row["match"]["error"]
         table.add_row(
             row["spec"],
-            *(human(row[name]) for name in ("flops", "bias_adds", "params", "activations", "stem_flops", "stem_params")),
+            *(
+                human(row[name])
+                for name in ("flops", "bias_adds", "params", "activations", "stem_flops", "stem_params")
+            ),
             f"{row['stem_flops_share']:.1%}",
             str(row["match"]["depth"]),
             "" if error is None else f"{error:+.2%}",

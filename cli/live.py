@@ -12,6 +12,7 @@ from .output import complain, console
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
+
     from stemlab.records import TrialRecord
 
 

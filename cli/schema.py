@@ -11,7 +11,9 @@ from .output import print_json
 NAME = "schema"
 
 
-def run(kind: Annotated[Literal["model", "search"], typer.Argument(help="Which kind of file.")] = "search") -> None:
+def run(
+    kind: Annotated[Literal["model", "search"], typer.Argument(help="Which kind of file.")] = "search",
+) -> None:
     """Print the JSON Schema of a spec file, for editors."""
     from stemlab.spec.schema import json_schema
 

@@ -24,7 +24,8 @@ def run(
     trials: Annotated[int | None, typer.Option(help="How many proposals to try.")] = None,
     engine: Annotated[str | None, typer.Option(help="Who runs the trials: embedded.")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change one value; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Change one value; may be repeated."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the space and show it; train nothing.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted study.")] = False,

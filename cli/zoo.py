@@ -43,6 +43,10 @@ def run(
         table.add_column(heading, justify="right")
     for entry in entries:
         table.add_row(
-            entry.name, entry.title, entry.citation, human(entry.golden["flops"]), human(entry.golden["params"])
+            entry.name,
+            entry.title,
+            entry.citation,
+            human(entry.golden["flops"]),
+            human(entry.golden["params"]),
         )
     console().print(table)

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 _HOMES = {
     **dict.fromkeys(("Study", "build", "build_stem", "cost", "load", "match", "search"), ".api"),
     **dict.fromkeys(("EngineError", "InfeasibleError", "SpecError", "StemlabError", "StudyError"), ".errors"),
-    **dict.fromkeys(
-        ("BodySpec", "DataSpec", "MatchSpec", "ModelSpec", "SearchSpec", "StemSpec", "TrainSpec"), ".spec"
-    ),
+    **dict.fromkeys(("BodySpec", "DataSpec", "MatchSpec", "ModelSpec", "SearchSpec", "StemSpec", "TrainSpec"), ".spec"),
     "Cost": ".costing",
     "MatchResult": ".matching",
 }

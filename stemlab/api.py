@@ -76,7 +76,9 @@ def build(source: Source, seed: int | None = None, **options: Any) -> VisionTran
 
 
 def build_stem(
-    source: str | dict[str, Any] | StemSpec, dim: int | None = None, image_size: int | tuple[int, int] | None = None
+    source: str | dict[str, Any] | StemSpec,
+    dim: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
 ) -> Stem:
     """Return a stem alone: (batch, 3, H, W) -> (batch, tokens, dim).
 
@@ -92,7 +94,9 @@ def build_stem(
         widths = [getattr(layer, "channels", None) for layer in spec.layers]
         dim = next((width for width in reversed(widths) if isinstance(width, int)), None)
         if dim is None or "dim" in widths:
-            raise InfeasibleError("the stem ends in a projection to the body's width; say which: build_stem(stem, dim=384)")
+            raise InfeasibleError(
+                "the stem ends in a projection to the body's width; say which: build_stem(stem, dim=384)"
+            )
     return build_stem_module(spec, dim, image_size or 224)
 
 
@@ -135,10 +139,9 @@ class Study:
 
     def report(self) -> Path:
         """Write report.html and summary.md anew; return the path of the report."""
-        from .report import html, markdown
+        from .report import write
 
-        markdown.write(self.folder)
-        return html.write(self.folder)
+        return write(self.folder)[0]
 
 
 def load_study(source: str | os.PathLike[str] | dict[str, Any], changes: Sequence[str] = ()) -> Candidates:
@@ -227,12 +230,13 @@ class _Manifest:
         self.folder.write_json("manifest.json", self.data)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.data |= {"finished": _now() if kind is None else None, "seconds": time.perf_counter() - self.began}
+        self.data |= {
+            "finished": _now() if kind is None else None,
+            "seconds": time.perf_counter() - self.began,
+        }
         self.folder.write_json("manifest.json", self.data)
         Study(self.folder.path).report()
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-

@@ -68,7 +68,8 @@ class Candidates:
         matched = match(model)
         self._check_constraints(matched)
         trials = tuple(
-            TrialSpec.model_construct(model=model, data=data, train=train, seed=seed) for seed in self.study.search.seeds
+            TrialSpec.model_construct(model=model, data=data, train=train, seed=seed)
+            for seed in self.study.search.seeds
         )
         return Candidate(space.assignment(self.holes, point), trials, matched)
 
@@ -108,7 +109,8 @@ class Candidates:
                 break
         (reason, times), total = objections.most_common(1)[0], objections.total()
         raise self.document.error(
-            ("model",), f"none of {total} points of the space is feasible; the commonest objection ({times} times): {reason}"
+            ("model",),
+            f"none of {total} points of the space is feasible; the commonest objection ({times} times): {reason}",
         )
 
     def _check_constraints(self, matched: MatchResult) -> None:
@@ -182,7 +184,9 @@ def _with_data(model: Any, data: DataSpec) -> Any:
     for name in ("image_size", "classes"):
         wanted = getattr(data, name)
         if model.get(name, wanted) != wanted:
-            raise InfeasibleError(f"model.{name} (={model[name]}) differs from that of the data (={wanted}); leave it out")
+            raise InfeasibleError(
+                f"model.{name} (={model[name]}) differs from that of the data (={wanted}); leave it out"
+            )
     return {"image_size": data.image_size, "classes": data.classes, **model}
 
 
@@ -194,7 +198,9 @@ def _open_all(holes: tuple[Hole, ...], point: Point) -> None:
             _open_all(inner, point)
 
 
-def _chains(holes: tuple[Hole, ...], outer: tuple[tuple[Hole, int], ...] = ()) -> Iterator[tuple[tuple[Hole, int], ...]]:
+def _chains(
+    holes: tuple[Hole, ...], outer: tuple[tuple[Hole, int], ...] = ()
+) -> Iterator[tuple[tuple[Hole, int], ...]]:
     """Yield, for every hole, the options of the outer choices that open it, ending with (the hole, 0)."""
     for hole in holes:
         yield (*outer, (hole, 0))

@@ -44,7 +44,7 @@ def match(model: ModelSpec) -> MatchResult:
     """Settle the body of a model. The result's `model` has no `match` left: its body is the one to build.
 
     The depth that comes nearest to the budget is tried first, then, with `mlp`, the best width at it, then the next
-    depths; the first within the tolerance is taken. Where none is, InfeasibleError says how far off the nearest one would be.
+    depths; the first within the tolerance is taken. Where none is, InfeasibleError says how far off the nearest is.
     """
     rule = model.match
     if rule is None:

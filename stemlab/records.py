@@ -56,7 +56,7 @@ class TrialRecord:
 
 
 class StudyFolder:
-    """`runs/<name>/`: study.yaml, manifest.json, records.jsonl, trials/<digest>/, best.json, report.html, summary.md."""
+    """`runs/<name>/`: study.yaml, manifest.json, records.jsonl, trials/<digest>/, best.json and the reports."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -92,9 +92,7 @@ class StudyFolder:
         written = self.path / "study.yaml"
         if written.exists():
             if parse(written.read_text(encoding="utf-8"), str(written)).data != json.loads(json.dumps(study)):
-                raise StudyError(
-                    f"{written}: the folder holds another study; use another --out, or the study file it was started with"
-                )
+                raise StudyError(f"{written}: the folder holds another study; use another --out, or its own study file")
             if not resume:
                 raise StudyError(
                     f"{self.path}: the study was started before; use --resume to go on, or another --out to start again"

@@ -33,7 +33,13 @@ def _conv(layer: ConvLayer, in_channels: int, out_channels: int) -> nn.Module:
     groups = layer.group_count(in_channels)
     if layer.padding == "tf_same":
         same: nn.Module = Conv2dSame(
-            in_channels, out_channels, kernel, stride=stride, dilation=dilation, groups=groups, bias=layer.bias
+            in_channels,
+            out_channels,
+            kernel,
+            stride=stride,
+            dilation=dilation,
+            groups=groups,
+            bias=layer.bias,
         )
         return same
     left, right, top, bottom = layer.sides()
@@ -91,6 +97,4 @@ def _pool(layer: PoolLayer) -> nn.Module:
     kernel, stride, padding = pair(layer.kernel), pair(layer.stride), pair(layer.padding)
     if layer.kind == "max":
         return nn.MaxPool2d(kernel, stride, padding, ceil_mode=layer.ceil)
-    return nn.AvgPool2d(
-        kernel, stride, padding, ceil_mode=layer.ceil, count_include_pad=bool(layer.count_include_pad)
-    )
+    return nn.AvgPool2d(kernel, stride, padding, ceil_mode=layer.ceil, count_include_pad=bool(layer.count_include_pad))

@@ -19,7 +19,11 @@ from ..spec.layers import ShapeError
 from .init import init_conv
 from .layers import build_layer
 
-_LAYOUTS = {Format.NHWC: "b d h w -> b h w d", Format.NLC: "b d h w -> b (h w) d", Format.NCL: "b d h w -> b d (h w)"}
+_LAYOUTS = {
+    Format.NHWC: "b d h w -> b h w d",
+    Format.NLC: "b d h w -> b (h w) d",
+    Format.NCL: "b d h w -> b d (h w)",
+}
 
 
 class Stem(nn.Module):
@@ -76,7 +80,7 @@ class Stem(nn.Module):
         return nn.Sequential(modules)
 
     def init_weights(self) -> None:
-        """Initialise the convolutions by the papers' rules (stemlab.builders.init); other layers begin as they were made."""
+        """Initialise the convolutions by the papers' rules (stemlab.builders.init)."""
         behind = [*self.spec.layers[1:], None]
         for module, after in zip(self.layers, behind, strict=True):
             for conv in module.modules():
@@ -109,7 +113,9 @@ class Stem(nn.Module):
     ) -> None:
         """Change the image size that the stem expects. The stride is the spec's: another patch_size is an error."""
         if patch_size is not None and pair(patch_size) != self.patch_size:
-            raise SpecError(f"patch_size (={patch_size}): the stride of this stem is {self.patch_size}, set by its spec")
+            raise SpecError(
+                f"patch_size (={patch_size}): the stride of this stem is {self.patch_size}, set by its spec"
+            )
         if img_size is not None:
             size = pair(img_size)
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -78,7 +79,7 @@ class _Worker:
     def __init__(self, slot: Slot) -> None:
         self.slot = slot
         self.ready = False
-        self.log: IO[bytes] = tempfile.TemporaryFile()
+        self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
         self.process = subprocess.Popen(
             # -P: a torch.py in the user's folder is not torch.
             [sys.executable, "-P", "-m", "stemlab.engine.worker"],
@@ -139,10 +140,8 @@ class _Worker:
         self.process.wait()
         for stream in (self.process.stdin, self.log):
             if stream is not None:
-                try:
+                with contextlib.suppress(OSError):  # the pipe broke with the process
                     stream.close()
-                except OSError:
-                    pass  # the pipe broke with the process
 
 
 class InlineRunner:

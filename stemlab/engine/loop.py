@@ -60,7 +60,12 @@ class SearchLoop:
     """Keeps a runner busy with a proposer's candidates and writes what comes of them."""
 
     def __init__(
-        self, settings: SearchSettings, proposer: Proposer, runner: Runner, folder: StudyFolder, reporter: Reporter
+        self,
+        settings: SearchSettings,
+        proposer: Proposer,
+        runner: Runner,
+        folder: StudyFolder,
+        reporter: Reporter,
     ) -> None:
         self.settings, self.proposer, self.runner = settings, proposer, runner
         self.folder, self.reporter = folder, reporter

@@ -94,7 +94,7 @@ def _evolution(mode: str, seed: int, options: dict[str, Any], trials: int) -> An
         def update_search_space(self, search_space: Any) -> None:
             super().update_search_space(search_space)
             self.random_state = np.random.RandomState(seed)
-            self.population = []
+            self.population: list[Any] = []
             for _ in range(self.population_size):
                 self._random_generate_individual()
 

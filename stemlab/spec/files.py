@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -112,10 +112,12 @@ for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", "~nN\0"),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+.0123456789"),
 ):  # fmt: skip
     _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), [c if c != "\0" else "" for c in _first]
+        f"tag:yaml.org,2002:{_tag}",
+        re.compile(rf"^(?:{_pattern})$"),
+        [c if c != "\0" else "" for c in _first],
     )
 
 
@@ -245,10 +247,8 @@ def _walk(data: Any, location: Location) -> Location:
     """Keep of pydantic's location what exists in the data: union tags and defaults are not written anywhere."""
     path: list[str | int] = []
     for key in location:
-        if isinstance(data, dict) and isinstance(key, Hashable) and key in data:
-            data = data[key]  # type: ignore[index]
-            path.append(key)
-        elif isinstance(data, (list, tuple)) and isinstance(key, int) and key < len(data):
+        is_item = isinstance(data, (list, tuple)) and isinstance(key, int) and key < len(data)
+        if is_item or (isinstance(data, dict) and key in data):
             data = data[key]
             path.append(key)
     return tuple(path)
@@ -306,7 +306,9 @@ def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: to a temporary file beside it, then renamed."""
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
             temporary = file.name
             file.write(text)
             file.flush()

@@ -76,7 +76,7 @@ def _parse_padding(value: Any) -> int | tuple[int, ...] | str:
     if isinstance(value, (list, tuple)) and len(value) == 4 and all(type(v) is int and v >= 0 for v in value):
         return value[0] if len(set(value)) == 1 else tuple(value)
     raise spec_error(
-        "expected a whole number, [left, right, top, bottom], 'same' or 'tf_same' (TensorFlow's), " f"got {value!r}"
+        f"expected a whole number, [left, right, top, bottom], 'same' or 'tf_same' (TensorFlow's), got {value!r}"
     )
 
 
@@ -450,7 +450,5 @@ class PatchifyLayer(Spec):
         )
 
 
-Layer = Annotated[
-    ConvLayer | NormLayer | ActLayer | PoolLayer | PatchifyLayer, Field(discriminator="op")
-]
+Layer = Annotated[ConvLayer | NormLayer | ActLayer | PoolLayer | PatchifyLayer, Field(discriminator="op")]
 """Any layer; `op` says which."""

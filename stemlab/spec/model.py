@@ -55,7 +55,9 @@ class BodySpec(Spec):
         if self.pool == "token" and not self.class_token:
             raise relation_error("pool: token needs class_token: true; use pool: avg", at=("pool",))
         if self.mlp_hidden < 1:
-            raise relation_error(f"mlp_ratio (={self.mlp_ratio}) leaves an empty MLP at dim {self.dim}", at=("mlp_ratio",))
+            raise relation_error(
+                f"mlp_ratio (={self.mlp_ratio}) leaves an empty MLP at dim {self.dim}", at=("mlp_ratio",)
+            )
         return self
 
     @property

@@ -25,7 +25,7 @@ _HOLE = {
 
 
 def json_schema(kind: Literal["model", "search"]) -> dict[str, Any]:
-    """Return the schema of a model file, or of a search file, in which any value of the model, data or recipe may be a hole."""
+    """Return the schema of a model file, or of a search file, in which any value trained on may be a hole."""
     if kind == "model":
         return {"$schema": "https://json-schema.org/draft/2020-12/schema", **ModelSpec.model_json_schema()}
     schema = SearchSpec.model_json_schema()
@@ -52,7 +52,8 @@ def _with_holes(schema: Any) -> Any:
     if "properties" in schema:
         result["properties"] = {
             # `op` and `kind` say what a layer is; a hole takes the place of the whole layer instead.
-            key: value if key in ("op", "kind") else _or_hole(value) for key, value in result["properties"].items()
+            key: value if key in ("op", "kind") else _or_hole(value)
+            for key, value in result["properties"].items()
         }
     if isinstance(schema.get("items"), dict):
         result["items"] = _or_hole(result["items"])

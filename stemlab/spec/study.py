@@ -107,7 +107,9 @@ class EngineSpec(Spec):
     @model_validator(mode="after")
     def _agrees(self) -> EngineSpec:
         if (self.gpus_per_trial or 0) > 1 and self.trials_per_gpu > 1:
-            raise spec_error("a trial on several GPUs cannot share them: trials_per_gpu must be 1", at=("trials_per_gpu",))
+            raise spec_error(
+                "a trial on several GPUs cannot share them: trials_per_gpu must be 1", at=("trials_per_gpu",)
+            )
         return self
 
 

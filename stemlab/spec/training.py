@@ -25,7 +25,9 @@ class DataSpec(Spec):
     @model_validator(mode="after")
     def _leaves_something(self) -> DataSpec:
         if self.validation + self.test > 0.9:
-            raise relation_error(f"validation + test (={self.validation + self.test:g}) leave under a tenth to train on")
+            raise relation_error(
+                f"validation + test (={self.validation + self.test:g}) leave under a tenth to train on"
+            )
         return self
 
     @property

@@ -24,9 +24,7 @@ def schedule(made: torch.optim.Optimizer, spec: TrainSpec, steps_per_epoch: int)
     """Return timm's scheduler, stepped once an update: linear warm-up, then half a cosine or a constant."""
     warmup = round(spec.warmup_epochs * steps_per_epoch)
     total = spec.epochs * steps_per_epoch
-    common = {"warmup_t": warmup, "warmup_lr_init": spec.lr / max(1, warmup), "t_in_epochs": False}
+    common: dict[str, Any] = {"warmup_t": warmup, "warmup_lr_init": spec.lr / max(1, warmup), "t_in_epochs": False}
     if spec.schedule == "constant":
         return StepLRScheduler(made, decay_t=total + 1, decay_rate=1.0, **common)
-    return CosineLRScheduler(
-        made, t_initial=max(1, total - warmup), lr_min=spec.min_lr, warmup_prefix=True, **common
-    )
+    return CosineLRScheduler(made, t_initial=max(1, total - warmup), lr_min=spec.min_lr, warmup_prefix=True, **common)

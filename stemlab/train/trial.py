@@ -60,7 +60,12 @@ def run_trial(trial: TrialSpec, progress: Progress | None = None, device: str | 
     if not failure:
         test_top1, test_loss = evaluate(model, data.test, spec)
         last = curve[-1]
-        metrics = {"top1": last["top1"], "top1_error": 1 - last["top1"], "loss": last["loss"], "test_top1": test_top1}
+        metrics = {
+            "top1": last["top1"],
+            "top1_error": 1 - last["top1"],
+            "loss": last["loss"],
+            "test_top1": test_top1,
+        }
         if math.isfinite(test_loss):
             metrics["test_loss"] = test_loss
     metrics["seconds"] = time.perf_counter() - started

@@ -1,0 +1,35 @@
+"""What the tests share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+REPOSITORY = Path(__file__).parents[1]
+CONV3X3 = REPOSITORY / "search_spaces" / "conv3x3.yaml"
+
+# Building a model takes longer than hypothesis' default deadline; a slow example is not a failure here.
+settings.register_profile("stemlab", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.load_profile("stemlab")
+
+
+@pytest.fixture
+def cli(tmp_path):
+    """Run the installed command line in a fresh folder; give the finished process (text streams)."""
+
+    def run(*arguments, timeout=300, cwd=tmp_path, env=None):
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("stemlab")), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+        )
+
+    return run
