@@ -8,7 +8,7 @@ and fvcore without its norm terms, give the same flops.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -56,8 +56,8 @@ class Cost:
     def as_dict(self) -> dict[str, Any]:
         """Return the flat form of records and of `stemlab cost --json`."""
         flat: dict[str, Any] = self.total._asdict()
-        for part, counts in asdict(self).items():
-            flat |= {f"{part}_{name}": counts[i] for i, name in enumerate(Counts._fields) if name != "bias_adds"}
+        for part, counts in (("stem", self.stem), ("body", self.body)):
+            flat |= {f"{part}_{name}": value for name, value in counts._asdict().items() if name != "bias_adds"}
         return {**flat, "stem_flops_share": self.stem_flops_share}
 
 
@@ -81,13 +81,17 @@ def stem_counts(stem: StemSpec, height: int, width: int, dim: int) -> tuple[Coun
 @lru_cache(maxsize=4096)
 def body_counts(body: BodySpec, patches: int, classes: int) -> Counts:
     """Return the counts of everything but the stem, for a grid of `patches` tokens."""
-    fixed, block = body_parts(body, patches, classes)
+    fixed, block = body_parts(body, body.mlp_hidden, patches, classes)
     return fixed.plus(Counts(*(body.depth * value for value in block)))
 
 
-def body_parts(body: BodySpec, patches: int, classes: int) -> tuple[Counts, Counts]:
-    """Return the counts of what does not depend on depth (embeddings, last norm, head) and of one block."""
-    dim, hidden = body.dim, body.mlp_hidden
+@lru_cache(maxsize=4096)
+def body_parts(body: BodySpec, hidden: int, patches: int, classes: int) -> tuple[Counts, Counts]:
+    """Return the counts of what does not depend on depth (embeddings, last norm, head) and of one block.
+
+    `hidden` is the width of the MLPs; the body's own is ignored.
+    """
+    dim = body.dim
     tokens = patches + (1 if body.class_token else 0)
     embeddings = tokens * dim + (dim if body.class_token else 0)
     norm = 2 * dim

@@ -59,56 +59,69 @@ def match(model: ModelSpec) -> MatchResult:
     room = target - getattr(stem, metric)
     patches = grid[0] * grid[1]
 
-    best: tuple[float, BodySpec] | None = None
+    best: tuple[float, int, int] | None = None
     for bodies in _bodies(model, patches, room):
-        for body in bodies:
-            error = (getattr(costing.body_counts(body, patches, model.classes), metric) - room) / target
+        for depth, hidden in bodies:
+            fixed, block = _parts(model, hidden, patches)
+            error = (fixed + depth * block - room) / target
             if best is None or abs(error) < abs(best[0]):
-                best = (error, body)
+                best = (error, depth, hidden)
         if best and abs(best[0]) <= rule.tolerance:
             break
     if best is None or abs(best[0]) > rule.tolerance:
         raise InfeasibleError(_too_far(model, best, getattr(stem, metric), target))
-    error, body = best
-    settled = model.model_copy(update={"body": body, "match": None})
+    error, depth, hidden = best
+    body = _settled(model.body, depth, hidden)
     counted = Cost(stem=stem, body=costing.body_counts(body, patches, model.classes))
-    return MatchResult(settled, counted, metric, target, error)
+    return MatchResult(model.model_copy(update={"body": body, "match": None}), counted, metric, target, error)
 
 
-def _bodies(model: ModelSpec, patches: int, room: int) -> Iterator[list[BodySpec]]:
-    """Yield the bodies to try at each depth, the depth closest to the budget at the given MLP width first."""
+def _settled(body: BodySpec, depth: int, hidden: int) -> BodySpec:
+    changes: dict[str, Any] = {"depth": depth}
+    if hidden != body.mlp_hidden:
+        changes["mlp_ratio"] = hidden / body.dim
+    return body.model_copy(update=changes)
+
+
+def _parts(model: ModelSpec, hidden: int, patches: int) -> tuple[int, int]:
+    """Return the matched metric of what does not depend on depth, and of one block."""
+    assert model.match is not None
+    fixed, block = costing.body_parts(model.body, hidden, patches, model.classes)
+    return getattr(fixed, model.match.metric), getattr(block, model.match.metric)
+
+
+def _bodies(model: ModelSpec, patches: int, room: int) -> Iterator[list[tuple[int, int]]]:
+    """Yield what to try at each depth, as (depth, MLP width); the depth closest to the budget first."""
     rule, body = model.match, model.body
     assert rule is not None
-    fixed, block = (getattr(part, rule.metric) for part in costing.body_parts(body, patches, model.classes))
+    fixed, block = _parts(model, body.mlp_hidden, patches)
     depths = [body.depth]
     if "depth" in rule.adjust:
         ideal = (room - fixed) / block
         depths = sorted(range(1, max(2, 2 * round(ideal) + 2)), key=lambda depth: abs(depth - ideal))
     if "mlp" not in rule.adjust:
-        yield [body.model_copy(update={"depth": depths[0]})]
+        yield [(depths[0], body.mlp_hidden)]
         return
     # Every metric is linear in the hidden width, so the width that meets the budget is one division away.
-    narrow = body.model_copy(update={"mlp_ratio": MLP_STEP / body.dim})
-    least = getattr(costing.body_parts(narrow, patches, model.classes)[1], rule.metric)
-    wide = body.model_copy(update={"mlp_ratio": 2 * MLP_STEP / body.dim})
-    step = getattr(costing.body_parts(wide, patches, model.classes)[1], rule.metric) - least
+    least = _parts(model, MLP_STEP, patches)[1]
+    step = _parts(model, 2 * MLP_STEP, patches)[1] - least
     for depth in depths[:_MOST_DEPTHS]:
-        bodies = [body.model_copy(update={"depth": depth})]
-        steps = 1 + round(((room - fixed) / depth - least) / step)
-        # A body of half or twice the width is no longer the same body.
-        if body.mlp_hidden <= 2 * steps * MLP_STEP <= 4 * body.mlp_hidden:
-            bodies.append(body.model_copy(update={"depth": depth, "mlp_ratio": steps * MLP_STEP / body.dim}))
-        yield bodies
+        tries = [(depth, body.mlp_hidden)]
+        hidden = MLP_STEP * (1 + round(((room - fixed) / depth - least) / step))
+        # A body of less than half or more than twice the width is no longer the same body.
+        if body.mlp_hidden <= 2 * hidden <= 4 * body.mlp_hidden:
+            tries.append((depth, hidden))
+        yield tries
 
 
-def _too_far(model: ModelSpec, best: tuple[float, BodySpec] | None, stem: int, target: int) -> str:
+def _too_far(model: ModelSpec, best: tuple[float, int, int] | None, stem: int, target: int) -> str:
     rule = model.match
     assert rule is not None
     adjust = " and ".join(rule.adjust)
     text = f"no body with another {adjust} matches the reference's {target:,} {rule.metric} within {rule.tolerance:.2%}"
     if best is not None:
-        error, body = best
-        text += f"; the nearest (depth {body.depth}, MLP width {body.mlp_hidden}) is {error:+.2%} off"
+        error, depth, hidden = best
+        text += f"; the nearest (depth {depth}, MLP width {hidden}) is {error:+.2%} off"
     if stem > target / 2:
         return f"{text}: the stem alone has {stem:,}"
     return f"{text}; raise match.tolerance" + ("" if "mlp" in rule.adjust else " or add mlp to match.adjust")

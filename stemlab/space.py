@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from .errors import SpecError
@@ -32,7 +33,7 @@ class Hole:
     low: float = 0.0
     high: float = 0.0
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The path as people write it: the hole's key in points and assignments."""
         return show_path(self.path)

@@ -6,7 +6,16 @@ import hashlib
 import json
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, Strict, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    Strict,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from ..errors import nearest, one_of
@@ -102,5 +111,8 @@ PAIR_SCHEMA = {
     ]
 }
 
-Pair = Annotated[int | tuple[int, int], PlainValidator(parse_pair), WithJsonSchema(PAIR_SCHEMA)]
+# Pydantic's own serializer of such a union warns of the tuples that a validator of ours has made.
+PLAIN = PlainSerializer(lambda value: list(value) if isinstance(value, tuple) else value)
+
+Pair = Annotated[int | tuple[int, int], PlainValidator(parse_pair), PLAIN, WithJsonSchema(PAIR_SCHEMA)]
 """A height and a width, canonically one number when they are equal."""

@@ -8,12 +8,13 @@ and linear layers, not of norms, activations or pools.
 from __future__ import annotations
 
 import functools
+from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
 from ..errors import nearest, one_of
-from .base import Count, Flag, Number, Pair, PositiveInt, Spec, pair, relation_error, spec_error
+from .base import PLAIN, Count, Flag, Number, Pair, PositiveInt, Spec, pair, relation_error, spec_error
 
 
 class Shape(NamedTuple):
@@ -51,6 +52,7 @@ Channels = Annotated[
 Padding = Annotated[
     int | tuple[int, int, int, int] | Literal["same", "tf_same"],
     PlainValidator(lambda value: _parse_padding(value)),
+    PLAIN,
     WithJsonSchema(
         {
             "anyOf": [
@@ -112,7 +114,7 @@ class NormLayer(Spec):
                 raise spec_error(f"groups belongs to kind: group, not to {kind}", at=("groups",))
         return data
 
-    @property
+    @cached_property
     def window(self) -> tuple[int, int, int, int]:
         """Kernel and stride, (height, width, height, width)."""
         return (1, 1, 1, 1)
@@ -165,7 +167,7 @@ class ActLayer(Spec):
             data = {**own, **data}
         return data
 
-    @property
+    @cached_property
     def window(self) -> tuple[int, int, int, int]:
         """Kernel and stride, (height, width, height, width)."""
         return (1, 1, 1, 1)
@@ -273,7 +275,7 @@ class ConvLayer(Spec):
             return self
         return self.model_copy(update={"norm": None, "act": None, "order": None})
 
-    @property
+    @cached_property
     def window(self) -> tuple[int, int, int, int]:
         """Kernel (dilation included) and stride, (height, width, height, width)."""
         (kh, kw), (dh, dw) = pair(self.kernel), pair(self.dilation)
@@ -382,7 +384,7 @@ class PoolLayer(Spec):
                 raise relation_error(f"padding (={p}) must be at most half the kernel (={k})", at=("padding",))
         return self
 
-    @property
+    @cached_property
     def window(self) -> tuple[int, int, int, int]:
         """Kernel and stride, (height, width, height, width)."""
         return (*pair(self.kernel), *pair(self.stride))
@@ -419,7 +421,7 @@ class PatchifyLayer(Spec):
     channels: Channels = "dim"
     bias: Flag = True
 
-    @property
+    @cached_property
     def window(self) -> tuple[int, int, int, int]:
         """Kernel and stride, (height, width, height, width)."""
         return (*pair(self.patch), *pair(self.patch))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from functools import cached_property
 from importlib import resources
 from typing import Annotated, Any, NamedTuple
 
@@ -169,11 +170,11 @@ def zoo_files() -> dict[str, Any]:
 
 
 @functools.cache
-def _from_zoo(name: str) -> StemSpec:
+def _from_zoo(name: str) -> tuple[AnyLayer, ...]:
     files = zoo_files()
     if name not in files:
         raise spec_error(f"no stem named {name!r} in the zoo; expected {one_of(sorted(files))}{nearest(name, files)}")
-    return StemSpec.model_validate(yaml.safe_load(files[name].read_text())["model"]["stem"])
+    return StemSpec.model_validate(yaml.safe_load(files[name].read_text(encoding="utf-8"))["model"]["stem"]).layers
 
 
 class StemSpec(Spec):
@@ -189,7 +190,7 @@ class StemSpec(Spec):
     @classmethod
     def _normalise(cls, data: Any) -> Any:
         if isinstance(data, str):
-            return _from_zoo(data)
+            return {"layers": _from_zoo(data)}
         if not isinstance(data, dict):
             if isinstance(data, StemSpec):
                 return data
@@ -208,7 +209,7 @@ class StemSpec(Spec):
         forms = [form.__pydantic_core_schema__ for form in _FORMS.values()]
         return {"anyOf": [{"type": "string", "description": "a name from the zoo"}, *map(handler, forms)]}
 
-    @property
+    @cached_property
     def stride(self) -> tuple[int, int]:
         """The total stride, (height, width): the product of the layers' strides."""
         windows = [layer.window for layer in self.layers]
@@ -219,7 +220,17 @@ class StemSpec(Spec):
 
         The receptive field counts pixels that one output position sees, ignoring the image's borders.
         """
-        shape = Shape(in_channels, height, width)
+        key = (height, width, dim, in_channels)
+        if key not in self._traces:
+            self._traces[key] = self._trace(Shape(in_channels, height, width), dim)
+        return self._traces[key]
+
+    @cached_property
+    def _traces(self) -> dict[tuple[int, int, int, int], list[Step]]:
+        """Traces made before: a model is checked, costed and matched by the same one."""
+        return {}
+
+    def _trace(self, shape: Shape, dim: int) -> list[Step]:
         field_h = field_w = stride_h = stride_w = 1
         steps = []
         for index, layer in enumerate(self.layers):

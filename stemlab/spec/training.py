@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -29,6 +30,14 @@ class DataSpec(Spec):
                 f"validation + test (={self.validation + self.test:g}) leave under a tenth to train on"
             )
         return self
+
+    @property
+    def part_sizes(self) -> tuple[int, int, int]:
+        """How many images the training, validation and test parts have. The held-out parts are rounded up."""
+        images = {"digits": 1797}[self.name]
+        test = math.ceil(images * self.test)
+        validation = math.ceil((images - test) * (self.validation / (1 - self.test)))
+        return images - test - validation, validation, test
 
     @property
     def classes(self) -> int:

@@ -1,0 +1,136 @@
+"""Which proposal is best: records as a table, ranked by the validation part.
+
+The test part is reported beside it and never chooses.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..errors import SpecError, nearest, one_of
+from ..records import TrialRecord
+from .labels import compact, label
+
+VALIDATION_METRICS = ("top1", "top1_error", "loss")
+"""What may rank: measured on the validation part. top1 and top1_error lie between 0 and 1."""
+
+_MEANS = (*VALIDATION_METRICS, "test_top1", "test_loss", "seconds")
+_COSTS = ("flops", "params", "stem_flops", "stem_flops_share")
+_STATUSES = ("ok", "pruned", "diverged", "failed")
+_RANKED = (
+    "proposal", "label", "status", "seeds", "runs",
+    *_MEANS, *(f"{name}_std" for name in VALIDATION_METRICS), *_COSTS, "match_error",
+)  # fmt: skip
+
+
+def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Return one record a trial: one that was run again counts by its last, in its first one's place."""
+    return list({(record.proposal, record.trial): record for record in records}.values())
+
+
+def to_frame(records: Iterable[TrialRecord]) -> Any:
+    """Return a DataFrame with one row a trial: identity, filled holes, metrics, cost, match and error.
+
+    A hole filled with a list or a mapping is given as compact JSON, so that every cell can be compared.
+    """
+    first = ("trial", "status", "proposal", "seed")
+    last = ("match_error", "depth", "mlp_hidden", "error")
+    rows = [
+        {
+            **{name: getattr(record, name) for name in first},
+            **{path: compact(value) for path, value in record.assignment.items()},
+            **record.metrics,
+            **record.cost,
+            "match_error": record.match.get("error"),
+            "depth": record.match.get("depth"),
+            "mlp_hidden": record.match.get("mlp_hidden"),
+            "error": record.error,
+        }
+        for record in latest(records)
+    ]
+    middle = dict.fromkeys(name for row in rows for name in row if name not in (*first, *last))
+    frame = pd.DataFrame(rows, columns=[*first, *middle, *last])
+    return frame.astype({"proposal": "Int64", "match_error": float})
+
+
+def rank(records: Iterable[TrialRecord], metric: str, sign: int) -> Any:
+    """Return a DataFrame with one row a proposal, best first. `sign` is -1 where less is better, else 1.
+
+    Metrics and `seconds` are means over the `seeds` trials that did not diverge or fail, of `runs` in all;
+    `*_std` is their sample standard deviation (missing with one seed). `status` is the worst of the trials'.
+    The ok proposals come first, then those with a pruned, a diverged or a failed trial; of each kind those with
+    fewer runs than others (an interrupted study has them) come last; equals stand in the order of proposal.
+    """
+    if metric not in VALIDATION_METRICS:
+        raise SpecError(
+            f"metric (={metric!r}) cannot rank; expected {one_of(VALIDATION_METRICS)}, measured on the "
+            f"validation part{nearest(metric, VALIDATION_METRICS)}"
+        )
+    groups: dict[Any, list[TrialRecord]] = {}
+    for record in latest(records):
+        # A trial that belongs to no proposal is grouped with its other seeds.
+        same = json.dumps([record.model, record.data, record.train], sort_keys=True)
+        groups.setdefault(same if record.proposal is None else record.proposal, []).append(record)
+
+    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+        value = row[metric]
+        unknown = math.isnan(value)
+        order = math.inf if row["proposal"] is None else row["proposal"]
+        return (_STATUSES.index(row["status"]), row["runs"] < most, unknown, 0.0 if unknown else -sign * value, order)
+
+    most = max(map(len, groups.values()), default=0)
+    rows = sorted(map(_row, groups.values()), key=place)
+    return pd.DataFrame(rows, columns=list(_RANKED)).astype({"proposal": "Int64"})
+
+
+def best(records: Iterable[TrialRecord], metric: str, sign: int) -> int | None:
+    """Return the best proposal's number; None where no proposal has all trials ok and the metric measured."""
+    ranked = rank(records, metric, sign)
+    ranked = ranked[(ranked["status"] == "ok") & ranked[metric].notna() & ranked["proposal"].notna()]
+    return None if ranked.empty else int(ranked["proposal"].iloc[0])
+
+
+def pareto(frame: Any, cost: str, metric: str, sign: int) -> NDArray[np.bool_]:
+    """Return which rows are dominated by none: no other is as cheap and as good, and cheaper or better.
+
+    A row that lacks the cost or the metric is never on the front.
+    """
+    costs = frame[cost].to_numpy(dtype=float)
+    gains = sign * frame[metric].to_numpy(dtype=float)
+    known = np.isfinite(costs) & np.isfinite(gains)
+    no_worse = (costs[None, :] <= costs[:, None]) & (gains[None, :] >= gains[:, None])
+    better = (costs[None, :] < costs[:, None]) | (gains[None, :] > gains[:, None])
+    return np.asarray(known & ~(no_worse & better & known[None, :]).any(axis=1))
+
+
+def _row(trials: list[TrialRecord]) -> dict[str, Any]:
+    whole = [trial for trial in trials if trial.status in ("ok", "pruned")]
+    first = trials[0]
+    row: dict[str, Any] = {
+        "proposal": first.proposal,
+        "label": label(first),
+        "status": max((trial.status for trial in trials), key=_STATUSES.index),
+        "seeds": len(whole),
+        "runs": len(trials),
+        "match_error": _number(first.match.get("error")),
+        **{name: _number(first.cost.get(name)) for name in _COSTS},
+    }
+    for name in _MEANS:
+        values = [_number(trial.metrics.get(name)) for trial in whole]
+        values = [value for value in values if math.isfinite(value)]
+        row[name] = statistics.fmean(values) if values else math.nan
+        if name in VALIDATION_METRICS:
+            row[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else math.nan
+    return row
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
