@@ -68,7 +68,7 @@ def _round(workers: int) -> float:
     slots = (last - before - startup) * workers - tail
     overhead = (slots - sum(trained.values())) / len(trained)
     print(
-        f"{workers} workers: wall {wall:.1f} s, start-up {startup:.1f} s, training {sum(trained.values()):.1f} s in all, "
+        f"{workers} workers: wall {wall:.1f} s, start-up {startup:.1f} s, training {sum(trained.values()):.1f} s, "
         f"overhead {overhead:.3f} s a trial, tail {tail:.1f} s, report and end {before + wall - last:.1f} s",
         flush=True,
     )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stemlab.errors import EngineError
+
 from .output import console, human, match_line, print_json
 
 if TYPE_CHECKING:
@@ -25,8 +27,11 @@ def run(
     import stemlab
 
     model = stemlab.load(spec)
-    matched = stemlab.match(model)
-    built = stemlab.build(spec, seed=seed)
+    matched = stemlab.match(spec)
+    try:
+        built = stemlab.build(spec, seed=seed)
+    except RuntimeError as error:
+        raise EngineError(f"{spec}: cannot be built on this machine: {str(error).splitlines()[0]}") from None
     params = sum(p.numel() for p in built.parameters())
     if out is not None:
         from stemlab.builders.model import save

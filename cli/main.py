@@ -16,7 +16,6 @@ from .output import complain
 
 app = typer.Typer(
     help="Which stem should my vision transformer have? Search and ablation of stems at matched cost.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -29,16 +28,26 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        app(standalone_mode=True)
+        code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except StemlabError as error:
         complain(f"error: {error}")
         sys.exit(error.exit_code)
+    except MemoryError:
+        complain("error: this machine has too little memory for that")
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output (head, say) has gone; there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        # Typer's usage errors are Click's, or those of a copy of its own, by version; both know their message.
+        if not hasattr(error, "format_message"):
+            raise
+        complain(f"error: {error.format_message()} (try --help)")
+        sys.exit(2)
 
 
 _interrupts = 0

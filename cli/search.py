@@ -20,7 +20,7 @@ NAME = "search"
 
 def run(
     file: Annotated[Path, typer.Argument(help="The study file, such as search_spaces/conv3x3.yaml.")],
-    out: Annotated[Path | None, typer.Option(help="The study folder; runs/<name> unless given.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="The study folder; runs/<name> unless given.")] = None,
     trials: Annotated[int | None, typer.Option(help="How many proposals to try.")] = None,
     engine: Annotated[str | None, typer.Option(help="Who runs the trials: embedded.")] = None,
     set_: Annotated[
@@ -66,16 +66,21 @@ def _resume_command() -> str:
 
 
 def _show_space(candidates: Candidates, json: bool) -> None:
-    feasible, tried, objection = candidates.probe()
+    from stemlab.spec.files import show_path
+
+    candidates.require_feasible()
+    probe = candidates.probe()
+    feasible = probe.feasible
+    objections = [f"{show_path(path)}: {text}" for (path, text), _ in probe.objections.most_common(1)]
     errors = [abs(c.matched.error) for c in feasible if c.matched.error is not None]
     stems = [c.matched.cost.stem_flops_share for c in feasible]
     facts: dict[str, Any] = {
         "name": candidates.study.name,
         "holes": [hole.name for hole in candidates.holes],
         "points": candidates.size if candidates.size < float("inf") else None,
-        "tried": tried,
+        "tried": probe.tried,
         "feasible": len(feasible),
-        "commonest_objection": objection or None,
+        "commonest_objection": objections[0] if objections else None,
         "largest_match_error": max(errors, default=None),
         "stem_flops_share": [min(stems), max(stems)] if stems else None,
         "trials": candidates.study.search.trials * len(candidates.study.search.seeds),
@@ -84,8 +89,8 @@ def _show_space(candidates: Candidates, json: bool) -> None:
         print_json(facts)
         return
     points = f"{facts['points']:,.0f}" if facts["points"] is not None else "infinitely many"
-    print(f"{facts['name']}: {points} points, {len(feasible)} of {tried} tried are feasible")
-    if objection:
+    print(f"{facts['name']}: {points} points, {len(feasible)} of {probe.tried} tried are feasible")
+    for objection in objections:
         print(f"  commonest objection: {objection}")
     if errors:
         print(f"  matched within {max(errors):.2%} of the reference's cost")

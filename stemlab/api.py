@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from . import matching, zoo
 from .candidate import Candidates
 from .costing import Cost
-from .errors import InfeasibleError, StudyError
+from .errors import InfeasibleError, SpecError, StemlabError, StudyError
 from .matching import MatchResult
 from .records import StudyFolder, TrialRecord
 from .spec import ModelSpec, SearchSettings, SearchSpec, StemSpec
-from .spec.files import Document, dump_json, override, parse, read, validate
+from .spec.files import Document, Location, dump_json, override, parse, read, validate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,17 +35,24 @@ def load(source: Source) -> ModelSpec:
 
     SpecError with file:line where it is none.
     """
+    return _read(source)[0]
+
+
+def _read(source: Source) -> tuple[ModelSpec, Document, Location]:
+    """Return a model, the document it was read from, and where in it."""
+    nowhere = Document(None, "<model>")
     if isinstance(source, ModelSpec):
-        return source
+        return source, nowhere, ()
+    path: Location = ()
     if isinstance(source, dict):
-        return validate(ModelSpec, parse(dump_json(source), "<dict>.json"))
-    path = Path(source)
-    if path.is_dir():
-        document = read(path / "config.json")
-        return validate(ModelSpec, document, ("spec",))
-    if isinstance(source, str) and not path.suffix and os.sep not in source and not path.exists():
-        return zoo.get(source).model
-    return validate(ModelSpec, read(path))
+        document = parse(dump_json(source), "<dict>.json")
+    elif os.path.isdir(source):  # unlike Path's, these never raise, however strange the name
+        document, path = read(Path(source) / "config.json"), ("spec",)
+    elif isinstance(source, str) and os.sep not in source and "." not in source and not os.path.exists(source):
+        return zoo.get(source).model, nowhere, ()
+    else:
+        document = read(source)
+    return validate(ModelSpec, document, path), document, path
 
 
 def match(source: Source) -> MatchResult:
@@ -53,7 +60,13 @@ def match(source: Source) -> MatchResult:
 
     InfeasibleError, with the nearest there is, where nothing comes within the tolerance.
     """
-    return matching.match(load(source))
+    model, document, path = _read(source)
+    try:
+        return matching.match(model)
+    except InfeasibleError as error:
+        if document.data is None:  # the model was not read from a file
+            raise
+        raise document.infeasible((*path, "match"), str(error)) from None
 
 
 def cost(source: Source) -> Cost:
@@ -69,7 +82,7 @@ def build(source: Source, seed: int | None = None, **options: Any) -> VisionTran
     """
     from .builders.model import WEIGHTS, build_model, load_weights
 
-    model = build_model(load(source), seed, **options)
+    model = build_model(match(source).model, seed, **options)
     if not isinstance(source, (dict, ModelSpec)) and (Path(source) / WEIGHTS).exists():
         load_weights(model, Path(source))
     return model
@@ -165,18 +178,21 @@ def search(
     An interrupt (KeyboardInterrupt) stops the trials at once, keeps all that is finished, writes the report and is
     raised again; `resume=True` then goes on, repeats nothing, and ends with the records of an unbroken study.
     """
-    from .engine import slots
+    from .engine import slots, tuners
     from .engine.embedded import EmbeddedRunner, InlineRunner
     from .engine.loop import SearchLoop
     from .engine.proposer import NniProposer
     from .engine.quiet import Quiet
 
+    if out is not None and not os.fspath(out).strip():
+        raise SpecError("out (--out) is empty; expected the path of a folder")
     candidates = load_study(source, changes)
     candidates.require_feasible()
     study = candidates.study
     reporter = reporter or Quiet()
     folder = StudyFolder(out or Path("runs") / study.name)
     places = slots.plan(study.engine, study.search.concurrency * len(study.search.seeds))
+    tuners.version()
     folder.open_to_write(study.canonical(), resume)
     try:
         if folder.recovered:
@@ -184,12 +200,10 @@ def search(
         # The workers import torch while we import NNI and make the first proposals.
         runner = InlineRunner(places[0]) if study.engine.workers == 0 else EmbeddedRunner(places)
         try:
-            loop = SearchLoop(study.search, NniProposer(candidates), runner, folder, reporter)
+            proposer = NniProposer(candidates)
+            loop = SearchLoop(study.search, proposer, runner, folder, reporter)
             with _Manifest(folder, resume):
-                try:
-                    loop.run()
-                finally:
-                    _write_best(folder, study)
+                loop.run()
         finally:
             runner.close()
         return Study(folder.path)
@@ -197,18 +211,8 @@ def search(
         folder.close()
 
 
-def _write_best(folder: StudyFolder, study: SearchSpec) -> None:
-    from .analysis.ranking import best
-
-    records = folder.records()
-    objective = study.search.objective
-    chosen = best(records, objective.metric, objective.sign)
-    if chosen is not None:
-        folder.write_json("best.json", next(r.model for r in records if r.proposal == chosen))
-
-
 class _Manifest:
-    """Writes manifest.json when a study starts and when it ends, and the report at the end, however it ends."""
+    """Writes manifest.json when a study starts; at its end, however it ends, that again, best.json and the report."""
 
     def __init__(self, folder: StudyFolder, resumed: bool) -> None:
         from .engine import manifest
@@ -234,8 +238,22 @@ class _Manifest:
             "finished": _now() if kind is None else None,
             "seconds": time.perf_counter() - self.began,
         }
-        self.folder.write_json("manifest.json", self.data)
-        Study(self.folder.path).report()
+        try:
+            self.folder.write_json("manifest.json", self.data)
+            _write_best(self.folder)
+            Study(self.folder.path).report()
+        except StemlabError:
+            if kind is None:  # otherwise a disk that is full, say, has been complained of already
+                raise
+
+
+def _write_best(folder: StudyFolder) -> None:
+    from .analysis.ranking import best
+
+    records = folder.records()
+    chosen = best(records, *Study(folder.path).objective)
+    if chosen is not None:
+        folder.write_json("best.json", next(r.model for r in records if r.proposal == chosen))
 
 
 def _now() -> str:

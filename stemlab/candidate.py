@@ -5,17 +5,18 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
 from . import space
-from .errors import InfeasibleError
+from .errors import InfeasibleError, short
 from .matching import MatchResult, match
 from .space import Hole, Point
 from .spec import BodySpec, DataSpec, MatchSpec, ModelSpec, SearchSpec, StemSpec, TrainSpec, TrialSpec
-from .spec.base import Spec
+from .spec.base import Spec, parse_pair
 from .spec.files import Document, Location, problems, validate_data
 
 _SECTIONS: dict[str, type[Spec]] = {"data": DataSpec, "train": TrainSpec}
@@ -35,6 +36,15 @@ class Candidate:
     def identity(self) -> str:
         """What makes two candidates the same proposal: the first trial's digest."""
         return self.trials[0].digest
+
+
+@dataclass
+class Probe:
+    """What came of trying points: the feasible ones, and how often each objection (path, message) was raised."""
+
+    feasible: list[Candidate] = field(default_factory=list)
+    objections: Counter[tuple[Location, str]] = field(default_factory=Counter)
+    tried: int = 0
 
 
 class Candidates:
@@ -58,14 +68,21 @@ class Candidates:
     def make(self, point: Point) -> Candidate:
         """Return the candidate of a point; InfeasibleError says why there is none."""
         filled = space.fill(self._fixed, self.holes, point)
+        section = "data"
         try:
             data = DataSpec.model_validate(filled["data"])
+            section = "train"
             train = TrainSpec.model_validate(filled["train"])
+            section = "model"
             model = ModelSpec.model_validate(_with_data(filled["model"], data))
         except ValidationError as error:
-            _, message = next(problems(error, filled))
-            raise InfeasibleError(message) from None
-        matched = match(model)
+            plain = space.fill(self.document.data, self.holes, point)
+            path, message, _ = next(problems(error, plain[section]))
+            raise InfeasibleError(message, self._written((section, *path), point)) from None
+        try:
+            matched = match(model)
+        except InfeasibleError as error:
+            raise InfeasibleError(str(error), ("model", "match")) from None
         self._check_constraints(matched)
         trials = tuple(
             TrialSpec.model_construct(model=model, data=data, train=train, seed=seed)
@@ -83,35 +100,33 @@ class Candidates:
             while True:
                 yield space.draw(self.holes, rng)
 
-    def probe(self, seed: int = 0) -> tuple[list[Candidate], int, str]:
-        """Try up to 2,000 points. Return the feasible ones, how many were tried, and the commonest objection."""
-        feasible, tried, objections = [], 0, Counter[str]()
-        for tried, point in enumerate(self.points(random.Random(seed)), start=1):
+    def probe(self, enough: int = _PROBES) -> Probe:
+        """Try up to 2,000 points, or until `enough` are feasible."""
+        probe = Probe()
+        for point in self.points(random.Random(0)):
+            probe.tried += 1
             try:
-                feasible.append(self.make(point))
+                probe.feasible.append(self.make(point))
             except InfeasibleError as error:
-                objections[str(error)] += 1
-            if tried == _PROBES:
+                probe.objections[error.path, str(error)] += 1
+            if probe.tried == _PROBES or len(probe.feasible) == enough:
                 break
-        return feasible, tried, objections.most_common(1)[0][0] if objections else ""
+        return probe
 
     def require_feasible(self) -> None:
-        """InfeasibleError, with the commonest objection, where no point can be found that satisfies everything."""
-        objections = Counter[str]()
-        for tried, point in enumerate(self.points(random.Random(0)), start=1):
-            try:
-                self.make(point)
-            except InfeasibleError as error:
-                objections[str(error)] += 1
-            else:
-                return
-            if tried == _PROBES:
-                break
-        (reason, times), total = objections.most_common(1)[0], objections.total()
-        raise self.document.error(
-            ("model",),
-            f"none of {total} points of the space is feasible; the commonest objection ({times} times): {reason}",
-        )
+        """InfeasibleError, where the commonest objection stands, if no point can be found to satisfy everything."""
+        probe = self.probe(enough=1)
+        if probe.feasible:
+            return
+        # Messages with numbers in them differ from point to point; what they are about does not.
+        places = Counter[Location]()
+        for (path, _), times in probe.objections.items():
+            places[path] += times
+        ((path, times),) = places.most_common(1)
+        reason = next(text for (where, text), _ in probe.objections.most_common() if where == path)
+        if probe.tried > 1:
+            reason = f"none of {probe.tried} points of the space is feasible; {times} fail here, such as: {reason}"
+        raise self.document.infeasible(path, reason)
 
     def _check_constraints(self, matched: MatchResult) -> None:
         if not self.study.constraints:
@@ -120,9 +135,9 @@ class Candidates:
         for name, bound in self.study.constraints.items():
             value = values[name]
             if bound.max is not None and value > bound.max:
-                raise InfeasibleError(f"constraint {name}: {value:g} is above max {bound.max:g}")
+                raise InfeasibleError(f"{value:g} is above max {bound.max:g}", ("constraints", name))
             if bound.min is not None and value < bound.min:
-                raise InfeasibleError(f"constraint {name}: {value:g} is below min {bound.min:g}")
+                raise InfeasibleError(f"{value:g} is below min {bound.min:g}", ("constraints", name))
 
     def _share_what_is_fixed(self) -> Any:
         """Validate the parts without holes once, with file:line for their errors, and put the specs in their place."""
@@ -159,10 +174,10 @@ class Candidates:
                     section = _with_data(section, DataSpec.model_validate(filled["data"]))
                 kind.model_validate(section)
             except InfeasibleError as error:
-                raise self.document.error((name,), str(error)) from None
+                raise self.document.infeasible(self._written(error.path, point), str(error)) from None
             except ValidationError as error:
-                for (path, message), item in zip(problems(error, section), error.errors(), strict=False):
-                    if item["type"] != "relation":
+                for path, message, is_relation in problems(error, section):
+                    if not is_relation:
                         raise self.document.error(self._written((name, *path), point), message) from None
 
     def _written(self, path: Location, point: Point) -> Location:
@@ -183,11 +198,18 @@ def _with_data(model: Any, data: DataSpec) -> Any:
         return model
     for name in ("image_size", "classes"):
         wanted = getattr(data, name)
-        if model.get(name, wanted) != wanted:
+        if name in model and _canonical_size(model[name]) != wanted:
             raise InfeasibleError(
-                f"model.{name} (={model[name]}) differs from that of the data (={wanted}); leave it out"
+                f"{short(model[name])} differs from that of the data (={wanted}); leave it out", ("model", name)
             )
-    return {"image_size": data.image_size, "classes": data.classes, **model}
+    return {**model, "image_size": data.image_size, "classes": data.classes}
+
+
+def _canonical_size(value: Any) -> Any:
+    try:
+        return parse_pair(value)
+    except PydanticCustomError:
+        return value
 
 
 def _open_all(holes: tuple[Hole, ...], point: Point) -> None:

@@ -23,7 +23,14 @@ class SpecError(StemlabError):
 
 
 class InfeasibleError(SpecError):
-    """A well-formed request that nothing satisfies, such as a match outside its tolerance."""
+    """A well-formed request that nothing satisfies, such as a match outside its tolerance.
+
+    `path` says where in the document the reason stands, as far as that is known.
+    """
+
+    def __init__(self, message: str, path: tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class StudyError(SpecError):
@@ -38,6 +45,12 @@ def nearest(name: object, valid: Iterable[str]) -> str:
     """Return " (did you mean 'x'?)" for the closest valid name, or an empty string."""
     close = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def short(value: object, most: int = 60) -> str:
+    """Return a value as a message can hold it, cut off where it is long."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def one_of(valid: Iterable[str]) -> str:

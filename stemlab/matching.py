@@ -98,7 +98,9 @@ def _bodies(model: ModelSpec, patches: int, room: int) -> Iterator[list[tuple[in
     depths = [body.depth]
     if "depth" in rule.adjust:
         ideal = (room - fixed) / block
-        depths = sorted(range(1, max(2, 2 * round(ideal) + 2)), key=lambda depth: abs(depth - ideal))
+        nearest = round(ideal)
+        around = range(max(1, nearest - _MOST_DEPTHS), max(2, nearest + _MOST_DEPTHS))
+        depths = sorted(around, key=lambda depth: abs(depth - ideal))
     if "mlp" not in rule.adjust:
         yield [(depths[0], body.mlp_hidden)]
         return

@@ -9,12 +9,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import filelock
 
-from .errors import StemlabError, StudyError
-from .spec.files import dump_json, dump_yaml, parse, write_text
+from .errors import StemlabError, StudyError, short
+from .spec.files import dump_json, dump_yaml, read, write_text
 
 Status = Literal["ok", "diverged", "pruned", "failed"]
 
@@ -51,8 +51,29 @@ class TrialRecord:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TrialRecord:
-        """Return the record that `to_json` wrote; unknown fields (of a later version) are dropped."""
+        """Return the record that `to_json` wrote; ValueError names what is wrong with it.
+
+        Unknown fields (of a later version) are dropped.
+        """
+        if not isinstance(data, dict):
+            raise ValueError(f"expected a mapping, got {short(data)}")
+        for name, (kinds, needed) in _FIELD_TYPES.items():
+            if (needed or name in data) and not isinstance(data.get(name), kinds):
+                raise ValueError(f"{name}: got {short(data.get(name))}")
+        if data["status"] not in get_args(Status):
+            raise ValueError(f"status: got {short(data['status'])}")
         return cls(**{name: value for name, value in data.items() if name in cls.__dataclass_fields__})
+
+
+_FIELD_TYPES: dict[str, tuple[tuple[type, ...], bool]] = {
+    **dict.fromkeys(("trial", "status"), ((str,), True)),
+    **dict.fromkeys(("model", "train", "data"), ((dict,), True)),
+    "seed": ((int,), True),
+    **dict.fromkeys(("assignment", "metrics", "cost", "match"), ((dict,), False)),
+    "curve": ((list,), False),
+    "error": ((str, type(None)), False),
+    "proposal": ((int, type(None)), False),
+}
 
 
 class StudyFolder:
@@ -91,7 +112,7 @@ class StudyFolder:
     def _claim(self, study: dict[str, Any], resume: bool) -> None:
         written = self.path / "study.yaml"
         if written.exists():
-            if parse(written.read_text(encoding="utf-8"), str(written)).data != json.loads(json.dumps(study)):
+            if read(written).data != json.loads(json.dumps(study)):
                 raise StudyError(f"{written}: the folder holds another study; use another --out, or its own study file")
             if not resume:
                 raise StudyError(

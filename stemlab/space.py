@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from .errors import SpecError
+from .errors import SpecError, nearest, one_of, short
 from .spec.files import Document, Location, show_path
 
 KINDS = ("choice", "int", "uniform", "log_uniform")
@@ -75,6 +75,11 @@ def find(document: Document) -> tuple[Hole, ...]:
 def _find(document: Document, value: Any, path: Location) -> tuple[Hole, ...]:
     if is_hole(value):
         return (_read(document, value, path),)
+    if isinstance(value, dict) and len(value) == 1:
+        (name,) = value
+        hint = nearest(name, KINDS)
+        if hint:
+            raise document.error((*path, name), f"unknown kind of hole {short(name)}; expected {one_of(KINDS)}{hint}")
     if isinstance(value, dict):
         return tuple(hole for key, item in value.items() for hole in _find(document, item, (*path, key)))
     if isinstance(value, list):
@@ -87,14 +92,14 @@ def _read(document: Document, value: dict[str, Any], path: Location) -> Hole:
     at = (*path, kind)
     if kind == "choice":
         if not isinstance(content, list) or not content:
-            raise document.error(at, f"choice needs a list with at least one option, got {content!r}")
+            raise document.error(at, f"choice needs a list with at least one option, got {short(content)}")
         repeated = [option for index, option in enumerate(content) if option in content[:index]]
         if repeated:
-            raise document.error(at, f"choice holds {repeated[0]!r} twice")
+            raise document.error(at, f"choice holds {short(repeated[0])} twice")
         inner = tuple(_find(document, option, (*at, index)) for index, option in enumerate(content))
         return Hole(path, kind, tuple(content), inner)
     if not (isinstance(content, list) and len(content) == 2 and all(type(v) in (int, float) for v in content)):
-        raise document.error(at, f"{kind} needs [low, high], two numbers, got {content!r}")
+        raise document.error(at, f"{kind} needs [low, high], two numbers, got {short(content)}")
     low, high = content
     if not (math.isfinite(low) and math.isfinite(high)) or low > high:
         raise document.error(at, f"{kind} needs low <= high, both finite, got [{low}, {high}]")

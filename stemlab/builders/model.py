@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer
 
 from .. import __version__
-from ..errors import SpecError, StemlabError
+from ..errors import SpecError, StemlabError, short
 from ..matching import match
 from ..spec import ModelSpec, StemSpec
 from ..spec.base import pair
@@ -30,6 +31,8 @@ def build_model(spec: ModelSpec, seed: int | None = None, **options: Any) -> Vis
     Shape: (batch, 3, H, W) -> logits (batch, classes).
     """
     if seed is not None:
+        if not 0 <= seed < 2**32:
+            raise SpecError(f"seed (={short(seed)}) must be at least 0 and less than 2**32")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return build_model(spec, **options)
@@ -83,7 +86,18 @@ def save(model: VisionTransformer, spec: ModelSpec, folder: Path) -> None:
 
 def load_weights(model: VisionTransformer, folder: Path) -> None:
     """Load the weights that `save` wrote; SpecError where they are another model's."""
+    path = folder / WEIGHTS
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except RuntimeError as error:
-        raise SpecError(f"{folder / WEIGHTS}: not the weights of {folder / CONFIG}: {error}") from None
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise SpecError(f"{path}: cannot be read: {error}") from None
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    theirs = {name: tuple(value.shape) for name, value in weights.items()}
+    wrong = sorted(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name))
+    if wrong:
+        name = wrong[0]
+        raise SpecError(
+            f"{path}: not the weights of {folder / CONFIG}: {len(wrong)} tensors differ; the first, {name}, is "
+            f"{theirs.get(name, 'missing')} where {own.get(name, 'nothing')} is expected"
+        )
+    model.load_state_dict(weights)

@@ -6,6 +6,7 @@ import shutil
 from typing import Any
 
 from ..spec.files import Document
+from ..spec.study import REFUSED_TUNERS, TUNERS
 from . import manifest, tuners
 
 _TOY = {"x": {"uniform": [0.0, 1.0]}, "kind": {"choice": ["a", {"b": {"choice": [1, 2, 3]}}]}}
@@ -29,7 +30,7 @@ def checkup() -> dict[str, Any]:
         "versions": versions,
         "hardware": hardware,
         "torch": torch_sees,
-        "tuners": {**{name: _try(name, problems) for name in tuners.SUPPORTED}, **_refused()},
+        "tuners": {**{name: _try(name, problems) for name in TUNERS}, **_refused()},
         "disk_free_gib": free,
         "problems": problems,
     }
@@ -66,4 +67,4 @@ def _try(name: str, problems: list[str]) -> str:
 
 
 def _refused() -> dict[str, str]:
-    return {name: f"not in NNI 3.0 as it is: {reason}" for name, reason in tuners.REFUSED.items()}
+    return {name: f"not in NNI 3.0 as it is: {reason}" for name, reason in REFUSED_TUNERS.items()}

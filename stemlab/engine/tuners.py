@@ -9,43 +9,23 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
-from ..errors import EngineError, SpecError, nearest, one_of
+from ..errors import EngineError
 from ..space import Hole, Point
-
-SUPPORTED = ("tpe", "random", "grid", "evolution")
-
-REFUSED = {
-    "anneal": "needs hyperopt 0.1.2, which does not run on current Python",
-    "bohb": "its dispatcher dies on the first metric in NNI 3.0 (NNI issue 5263)",
-    "gp": "breaks on current scipy",
-    "hyperband": "its dispatcher dies on the first metric in NNI 3.0 (NNI issue 5263)",
-    "metis": "breaks on current scipy",
-    "ppo": "needs TensorFlow 1",
-    "smac": "its packages do not build on current Python",
-}
-"""Tuners that NNI 3.0 lists and that do not run, with the reason."""
 
 
 def make(name: str, mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:
-    """Return an NNI tuner: `mode` is "maximize" or "minimize"; options it does not know are a SpecError."""
+    """Return an NNI tuner: `mode` is "maximize" or "minimize"; SearchSettings has checked the rest."""
     _load_nni()
-    makers: dict[str, Callable[[], Any]] = {
-        "tpe": lambda: _tpe(mode, seed, options, trials),
-        "random": lambda: _random(seed, options),
-        "grid": lambda: _grid(options),
-        "evolution": lambda: _evolution(mode, seed, options, trials),
-    }
-    if name not in makers:
-        reason = f"NNI 3.0's {name} does not run here: it {REFUSED[name]}; " if name in REFUSED else ""
-        raise SpecError(f"search.tuner: {reason}expected {one_of(SUPPORTED)}{nearest(name, SUPPORTED)}")
-    try:
-        return makers[name]()
-    except (TypeError, ValueError) as error:
-        raise SpecError(f"search.tuner_options: {name} does not take {options}: {error}") from None
+    if name == "tpe":
+        return _tpe(mode, seed, options, trials)
+    if name == "random":
+        return _random(seed)
+    if name == "grid":
+        return _grid()
+    return _evolution(mode, seed, options, trials)
 
 
 def version() -> str:
@@ -72,16 +52,16 @@ def _tpe(mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:
     return TpeTuner(optimize_mode=mode, seed=seed, tpe_args={**startup, **options})
 
 
-def _random(seed: int, options: dict[str, Any]) -> Any:
+def _random(seed: int) -> Any:
     from nni.algorithms.hpo.random_tuner import RandomTuner
 
-    return RandomTuner(seed=seed, **options)
+    return RandomTuner(seed=seed)
 
 
-def _grid(options: dict[str, Any]) -> Any:
+def _grid() -> Any:
     from nni.algorithms.hpo.gridsearch_tuner import GridSearchTuner
 
-    return GridSearchTuner(**options)
+    return GridSearchTuner()
 
 
 def _evolution(mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:

@@ -14,8 +14,8 @@ from ..analysis import ranking
 from ..analysis.labels import label
 from ..errors import StudyError
 from ..records import StudyFolder, TrialRecord
-from ..spec import DataSpec
-from ..spec.files import read
+from ..spec import DataSpec, SearchSpec
+from ..spec.files import read, validate
 
 COLUMNS = {
     "rank": "Rank",
@@ -75,23 +75,21 @@ def gather(folder: StudyFolder) -> Content:
     written = folder.path / "study.yaml"
     if not written.exists():
         raise StudyError(f"{folder.path}: there is no study.yaml; expected the folder of a search (its --out)")
-    study = read(written).data
-    settings = study.get("search") or {}
-    goal = settings.get("objective") or {}
-    metric = goal.get("maximize") or goal.get("minimize") or "top1"
-    sign = -1 if goal.get("minimize") else 1
+    study = validate(SearchSpec, read(written))
+    settings = study.search
+    metric, sign = settings.objective.metric, settings.objective.sign
     records = ranking.latest(folder.records())
     ranked = ranking.rank(records, metric, sign)
     manifest = _manifest(folder)
     ended = bool(manifest.get("finished"))
     ok = ranked[(ranked["status"] == "ok") & ranked[metric].notna()]
     best = None if ok.empty else ok.iloc[0]
-    planned, seeds = int(settings.get("trials") or 0), len(settings.get("seeds") or [0])
+    planned, seeds = settings.trials, len(settings.seeds)
     columns = dict(COLUMNS)
     if metric == "loss":
         columns = {"rank": "Rank", "label": "Stem", "loss": "Validation loss", **COLUMNS}
     return Content(
-        name=str(study.get("name") or folder.path.name),
+        name=study.name,
         headline=_headline(ranked, best, metric),
         best="" if best is None else best["label"],
         facts=[] if best is None else _facts(best, metric),

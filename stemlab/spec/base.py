@@ -18,11 +18,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from ..errors import nearest, one_of
+from ..errors import nearest, one_of, short
 
-Int = Annotated[int, Strict()]
-PositiveInt = Annotated[int, Strict(), Field(gt=0)]
-Count = Annotated[int, Strict(), Field(ge=0)]
+LARGEST = 2**20
+"""No size of a model, kernel or image is larger: beyond it is a slip of the pen, and a machine out of memory."""
+
+PositiveInt = Annotated[int, Strict(), Field(gt=0, le=LARGEST)]
+Count = Annotated[int, Strict(), Field(ge=0, le=LARGEST)]
+Seed = Annotated[int, Strict(), Field(ge=0, lt=2**32)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Flag = Annotated[bool, Strict()]
 
@@ -58,7 +61,7 @@ class Spec(BaseModel):
         if isinstance(data, dict) and not data.keys() <= cls._names:
             name = next(key for key in data if key not in cls._names)
             raise spec_error(
-                f"unknown field {name!r}; expected {one_of(cls.model_fields)}{nearest(name, cls._names)}",
+                f"unknown field {short(name)}; expected {one_of(cls.model_fields)}{nearest(name, cls._names)}",
                 at=(name,),
             )
         return data
@@ -88,9 +91,11 @@ def pair(size: int | tuple[int, int]) -> tuple[int, int]:
 
 def _whole(value: Any, least: int) -> int:
     if type(value) is not int:
-        raise spec_error(f"expected a whole number, got {value!r}")
+        raise spec_error(f"expected a whole number, got {short(value)}")
     if value < least:
-        raise spec_error(f"must be at least {least}, got {value}")
+        raise spec_error(f"must be at least {least}, got {short(value)}")
+    if value > LARGEST:
+        raise spec_error(f"must be at most {LARGEST}, got {short(value)}")
     return value
 
 
@@ -101,7 +106,7 @@ def parse_pair(value: Any) -> int | tuple[int, int]:
     if isinstance(value, (list, tuple)) and len(value) == 2:
         height, width = (_whole(v, 1) for v in value)
         return height if height == width else (height, width)
-    raise spec_error(f"expected a whole number or [height, width], got {value!r}")
+    raise spec_error(f"expected a whole number or [height, width], got {short(value)}")
 
 
 PAIR_SCHEMA = {

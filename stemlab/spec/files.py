@@ -19,12 +19,14 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from ..errors import SpecError, StemlabError, nearest, one_of
+from ..errors import InfeasibleError, SpecError, StemlabError, nearest, one_of, short
 from .base import Spec
+from .layers import ExpandedIndex
 
 S = TypeVar("S", bound=Spec)
 Location = tuple[str | int, ...]
 _MOST_NODES = 200_000
+_MOST_LEVELS = 100
 
 
 @dataclass
@@ -44,8 +46,16 @@ class Document:
 
     def error(self, path: Location, message: str) -> SpecError:
         """Return an error that names the place, the path and what is wrong."""
+        return SpecError(self.located(path, message))
+
+    def infeasible(self, path: Location, message: str) -> InfeasibleError:
+        """Return the like for what is well-formed but cannot be had."""
+        return InfeasibleError(self.located(path, message), path)
+
+    def located(self, path: Location, message: str) -> str:
+        """Return a message behind the place and the path that it is about."""
         where = f" {show_path(path)}:" if path else ""
-        return SpecError(f"{self.place(path)}:{where} {message}")
+        return f"{self.place(path)}:{where} {message}"
 
 
 def show_path(path: Location) -> str:
@@ -67,40 +77,55 @@ def read(path: str | os.PathLike[str]) -> Document:
     return parse(text, source)
 
 
-def parse(text: str, source: str) -> Document:
-    """Parse YAML or, where `source` ends in .json, JSON."""
+def parse(text: str, source: str, empty: bool = False) -> Document:
+    """Parse YAML or, where `source` ends in .json, JSON. Nothing at all is an error unless `empty` is allowed."""
     is_json = source.endswith(".json")
+    data = None
     if is_json:
-        try:
-            data = json.loads(text, parse_constant=_no_constant)
-        except ValueError as error:
-            line = getattr(error, "lineno", 1)
-            raise SpecError(f"{source}:{line}: not valid JSON: {getattr(error, 'msg', error)}") from None
+        data = _parse_json(text, source)
         text = text.replace("\t", " ")  # JSON may be indented by tabs; YAML, read below for the lines, may not
     document = Document(None, source)
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        reader = _Reader(loader, document)
-        value = reader.value(node, ()) if node is not None else None
+        _check_depth(text, document)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            value = _Reader(loader, document).value(node, ()) if node is not None else None
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise SpecError(f"{source}:{line}: not valid YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise SpecError(f"{source}: not valid YAML: {error}") from None
-    except RecursionError:
-        raise SpecError(f"{source}: nested too deeply") from None
-    finally:
-        loader.dispose()
     document.data = data if is_json else value
-    if document.data is None:
+    if document.data is None and not empty:
         raise SpecError(f"{source}:1: the file is empty")
     return document
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")
+def _parse_json(text: str, source: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise SpecError(f"{source}:1: nested more than {_MOST_LEVELS} levels deep") from None
+    except ValueError as error:
+        line = getattr(error, "lineno", 1)
+        raise SpecError(f"{source}:{line}: not valid JSON: {getattr(error, 'msg', error)}") from None
+
+
+def _check_depth(text: str, document: Document) -> None:
+    """Refuse what is nested too deeply before libyaml's composer recurses into it, which can end the process."""
+    depth = 0
+    for event in yaml.parse(text, _Loader):
+        if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
+            depth += 1
+            if depth > _MOST_LEVELS:
+                line = event.start_mark.line + 1  # type: ignore[union-attr]
+                raise SpecError(f"{document.source}:{line}: nested more than {_MOST_LEVELS} levels deep")
+        elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+            depth -= 1
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -151,11 +176,12 @@ class _Reader:
         for key_node, value_node in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
             if not isinstance(key, str):
-                raise self.document.error(path, "a key must be a plain name")
+                where = f" {show_path(path)}:" if path else ""
+                raise SpecError(f"{self._place(key_node)}:{where} a key must be a plain name")
             here = (*path, key)
             self.document.places[here] = self._place(key_node)
             if key in result:
-                raise self.document.error(here, f"the key {key!r} is written twice")
+                raise self.document.error(here, f"the key {short(key)} is written twice")
             result[key] = self.value(value_node, here)
         return result
 
@@ -163,7 +189,7 @@ class _Reader:
         try:
             return self.loader.construct_object(node)
         except (yaml.YAMLError, ValueError):
-            raise self.document.error(path, f"cannot be read as {node.tag}: {node.value!r}") from None
+            raise self.document.error(path, f"cannot be read as {node.tag}: {short(node.value)}") from None
 
     def _place(self, node: yaml.Node) -> str:
         return f"{self.document.source}:{node.start_mark.line + 1}"
@@ -172,24 +198,24 @@ class _Reader:
 def override(document: Document, assignment: str) -> Document:
     """Return a copy with one `path=value` (as after --set) put in; the value is read as YAML."""
     path_text, equals, value_text = assignment.partition("=")
+    source = f"--set {short(assignment)[1:-1]}"
+    if not equals or not re.fullmatch(r"[^.\[\]\s]+(\.[^.\[\]\s]+|\[\d+\])*", path_text):
+        raise SpecError(f"{source}: expected path=value, such as search.trials=20 or search.seeds[0]=1")
     steps = re.findall(r"[^.\[\]]+|\[\d+\]", path_text)
-    if not equals or not steps or "".join(steps).replace("[", "").replace("]", "") == "":
-        raise SpecError(f"--set {assignment}: expected path=value, such as search.trials=20")
-    source = f"--set {assignment}"
-    value = parse(value_text, source).data if value_text.strip() else None
     path: Location = tuple(int(s[1:-1]) if s.startswith("[") else s for s in steps)
+    value = parse(value_text, source, empty=True).data
     changed = Document(copy.deepcopy(document.data), document.source, dict(document.places))
     target = changed.data
-    for depth, key in enumerate(path[:-1]):
+    for depth, key in enumerate(path[:-1], start=1):
         if isinstance(target, dict) and isinstance(key, str):
+            if key not in target:
+                changed.places[path[:depth]] = source
             target = target.setdefault(key, {})
         else:
-            target = _item(target, key, path[: depth + 1], source)
-    if isinstance(target, dict) and isinstance(path[-1], str):
-        target[path[-1]] = value
-    else:
+            target = _item(target, key, path[:depth], source)
+    if not (isinstance(target, dict) and isinstance(path[-1], str)):
         _item(target, path[-1], path, source)
-        target[path[-1]] = value
+    target[path[-1]] = value
     for old in [p for p in changed.places if p[: len(path)] == path]:
         del changed.places[old]
     changed.places[path] = source
@@ -205,7 +231,11 @@ def _item(target: Any, key: str | int, path: Location, source: str) -> Any:
 def validate(kind: type[S], document: Document, path: Location = ()) -> S:
     """Turn the document (or what stands at `path` in it) into a spec; SpecError with file:line if it is none."""
     data = document.data
-    for key in path:
+    for depth, key in enumerate(path):
+        if not isinstance(data, dict):
+            raise document.error(path[:depth], f"expected a mapping, got {short(data)}")
+        if key not in data:
+            raise document.error(path[:depth], f"missing field {key!r}")
         data = data[key]
     return validate_data(kind, data, document, path)
 
@@ -213,7 +243,7 @@ def validate(kind: type[S], document: Document, path: Location = ()) -> S:
 def validate_data(kind: type[S], data: Any, document: Document, path: Location = ()) -> S:
     """Turn data that stands at `path` of the document into a spec."""
     if not isinstance(data, (dict, str)):
-        raise document.error(path, f"expected a mapping, got {_short(data)}")
+        raise document.error(path, f"expected a mapping, got {short(data)}")
     try:
         return kind.model_validate(data)
     except ValidationError as error:
@@ -223,7 +253,7 @@ def validate_data(kind: type[S], data: Any, document: Document, path: Location =
 def explain(error: ValidationError, data: Any, document: Document, path: Location = ()) -> SpecError:
     """Return the SpecError that says all that is wrong, each with its place, path, value and expectation."""
     lines: list[str] = []
-    for found, message in problems(error, data):
+    for found, message, _ in problems(error, data):
         line = str(document.error((*path, *found), message))
         if line not in lines:
             lines.append(line)
@@ -231,8 +261,8 @@ def explain(error: ValidationError, data: Any, document: Document, path: Locatio
     return SpecError("\n".join(lines[:5]) + more)
 
 
-def problems(error: ValidationError, data: Any) -> Iterator[tuple[Location, str]]:
-    """Yield (path in the data, message) for each problem that pydantic found."""
+def problems(error: ValidationError, data: Any) -> Iterator[tuple[Location, str, bool]]:
+    """Yield (path in the data, message, whether values merely do not go together) for each problem found."""
     items = error.errors(include_url=False)
     for item in items:
         # A list whose items are wrong is also "too short" for pydantic.
@@ -240,13 +270,16 @@ def problems(error: ValidationError, data: Any) -> Iterator[tuple[Location, str]
         if item["type"] == "too_short" and any(inside):
             continue
         context = item.get("ctx", {})
-        yield _walk(data, (*item["loc"], *context.get("at", ()))), _message(item, context)
+        path = _walk(data, (*item["loc"], *context.get("at", ())))
+        yield path, _message(item, context), item["type"] == "relation"
 
 
 def _walk(data: Any, location: Location) -> Location:
     """Keep of pydantic's location what exists in the data: union tags and defaults are not written anywhere."""
     path: list[str | int] = []
     for key in location:
+        if isinstance(key, ExpandedIndex) and isinstance(data, list):
+            key = key.written(data)
         is_item = isinstance(data, (list, tuple)) and isinstance(key, int) and key < len(data)
         if is_item or (isinstance(data, dict) and key in data):
             data = data[key]
@@ -268,9 +301,9 @@ def _message(item: Any, context: dict[str, Any]) -> str:
         given = context.get("tag", value)
         return f"unknown value {given!r}; expected {one_of(names)}{nearest(given, names)}"
     if kind == "too_short":
-        return f"must have at least {context['min_length']} value, got {_short(value)}"
+        return f"must have at least {context['min_length']} value, got {short(value)}"
     text = _PLAIN.get(kind) or item["msg"].replace("Input should", "must")
-    return f"{text}, got {_short(value)}"
+    return f"{text}, got {short(value)}"
 
 
 # Pydantic's words for the commonest mistakes, in the words of people who write YAML.
@@ -285,11 +318,6 @@ _PLAIN = {
     "model_attributes_type": "must be a mapping",
     "finite_number": "must be a finite number",
 }
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def dump_yaml(data: Any) -> str:

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
-from ..errors import nearest, one_of
-from .base import PLAIN, Count, Flag, Number, Pair, PositiveInt, Spec, pair, relation_error, spec_error
+from ..errors import nearest, one_of, short
+from .base import LARGEST, PLAIN, Count, Flag, Number, Pair, PositiveInt, Spec, pair, relation_error, spec_error
 
 
 class Shape(NamedTuple):
@@ -36,6 +36,20 @@ class Counts(NamedTuple):
     def plus(self, other: Counts) -> Counts:
         """Return the sum, field by field."""
         return Counts(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class ExpandedIndex(int):
+    """The place of a layer in a canonical list, where norms and activations are layers of their own."""
+
+    def written(self, layers: list[Any]) -> int:
+        """Return the place in the list as written, where a convolution may carry its norm and activation."""
+        end = 0
+        for index, layer in enumerate(layers):
+            carried = (layer.get(name) for name in ("norm", "act")) if isinstance(layer, dict) else ()
+            end += 1 + sum(piece not in (None, "none") for piece in carried)
+            if self < end:
+                return index
+        return len(layers) - 1
 
 
 class ShapeError(ValueError):
@@ -67,18 +81,25 @@ Padding = Annotated[
 
 
 def _parse_channels(value: Any) -> int | str:
-    if value == "dim" or (type(value) is int and value > 0):
+    if value == "dim" or (type(value) is int and 0 < value <= LARGEST):
         return value  # type: ignore[no-any-return]
-    raise spec_error(f"expected a positive whole number of channels or 'dim' (the body's width), got {value!r}")
+    raise spec_error(
+        f"expected a positive whole number of channels (at most {LARGEST}) or 'dim' (the body's width), "
+        f"got {short(value)}"
+    )
 
 
 def _parse_padding(value: Any) -> int | tuple[int, ...] | str:
-    if value in ("same", "tf_same") or (type(value) is int and value >= 0):
+    if value in ("same", "tf_same") or (type(value) is int and 0 <= value <= LARGEST):
         return value  # type: ignore[no-any-return]
-    if isinstance(value, (list, tuple)) and len(value) == 4 and all(type(v) is int and v >= 0 for v in value):
+    if (
+        isinstance(value, (list, tuple))
+        and len(value) == 4
+        and all(type(v) is int and 0 <= v <= LARGEST for v in value)
+    ):
         return value[0] if len(set(value)) == 1 else tuple(value)
     raise spec_error(
-        f"expected a whole number, [left, right, top, bottom], 'same' or 'tf_same' (TensorFlow's), got {value!r}"
+        f"expected a whole number, [left, right, top, bottom], 'same' or 'tf_same' (TensorFlow's), got {short(value)}"
     )
 
 
@@ -210,9 +231,10 @@ def _parse_kind(value: Any, what: str, kinds: tuple[str, ...], model: type[_L]) 
     if value is None or value == "none":
         return None
     if isinstance(value, str) and value not in kinds:
-        raise spec_error(f"unknown {what} {value!r}; expected {one_of((*kinds, 'none'))}{nearest(value, kinds)}")
+        raise spec_error(f"unknown {what} {short(value)}; expected {one_of((*kinds, 'none'))}{nearest(value, kinds)}")
     if not isinstance(value, (str, dict, model)):
-        raise spec_error(f"expected the name of a {what} or a mapping with its kind, got {value!r}")
+        article = "an" if what == "activation" else "a"
+        raise spec_error(f"expected the name of {article} {what} or a mapping with its kind, got {short(value)}")
     return _named(model, value) if isinstance(value, str) else model.model_validate(value)
 
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ..errors import nearest, one_of
+from ..errors import nearest, one_of, short
 from .base import Flag, Number, Pair, PositiveInt, Spec, pair, relation_error, spec_error
-from .layers import ShapeError
+from .layers import ExpandedIndex, ShapeError
 from .stem import StemSpec
 
 # Widths, depths and heads of timm's plain ViTs, by the size in their names (arXiv 2010.11929, 2012.12877).
@@ -41,7 +41,9 @@ class BodySpec(Spec):
             names = [f"{family}_{size}_patch16_224" for family in ("vit", "deit") for size in _TIMM_SIZES]
             found = _TIMM_NAME.match(data)
             if not found or found[2] not in _TIMM_SIZES:
-                raise spec_error(f"unknown body {data!r}; expected fields, or {one_of(names)}{nearest(data, names)}")
+                raise spec_error(
+                    f"unknown body {short(data)}; expected fields, or {one_of(names)}{nearest(data, names)}"
+                )
             dim, depth, heads = _TIMM_SIZES[found[2]]
             data = {"dim": dim, "depth": depth, "heads": heads}
         if isinstance(data, dict) and "pool" not in data:
@@ -113,7 +115,7 @@ class ModelSpec(Spec):
             end = stem.trace(height, width, self.body.dim)[-1].after
         except ShapeError as error:
             message, index = error.args
-            raise relation_error(f"layer {index + 1}: {message}", at=(*at, "layers", index)) from None
+            raise relation_error(message, at=(*at, "layers", ExpandedIndex(index))) from None
         if end.channels != self.body.dim:
             raise relation_error(
                 f"the stem ends with {end.channels} channels but the body's dim is {self.body.dim}; "

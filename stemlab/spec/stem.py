@@ -14,7 +14,7 @@ from pydantic import Field, GetJsonSchemaHandler, PlainValidator, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from ..errors import nearest, one_of
+from ..errors import nearest, one_of, short
 from .base import PAIR_SCHEMA, Flag, Pair, Spec, parse_pair, relation_error, spec_error
 from .layers import (
     ACT_SCHEMA,
@@ -173,7 +173,9 @@ def zoo_files() -> dict[str, Any]:
 def _from_zoo(name: str) -> tuple[AnyLayer, ...]:
     files = zoo_files()
     if name not in files:
-        raise spec_error(f"no stem named {name!r} in the zoo; expected {one_of(sorted(files))}{nearest(name, files)}")
+        raise spec_error(
+            f"no stem named {short(name)} in the zoo; expected {one_of(sorted(files))}{nearest(name, files)}"
+        )
     return StemSpec.model_validate(yaml.safe_load(files[name].read_text(encoding="utf-8"))["model"]["stem"]).layers
 
 
@@ -194,13 +196,17 @@ class StemSpec(Spec):
         if not isinstance(data, dict):
             if isinstance(data, StemSpec):
                 return data
-            raise spec_error(f"expected a name from the zoo or a mapping, got {data!r}")
+            raise spec_error(f"expected a name from the zoo or a mapping, got {short(data)}")
         for key, form in _FORMS.items():
             if key in data:
                 return {"layers": form.model_validate(data).expand()}
+        fields = {name for form in _FORMS.values() for name in form.model_fields}
+        misspelt = next((name for name in data if name not in fields and nearest(name, fields)), None)
+        hint = nearest(misspelt, fields) if misspelt is not None else ""
         raise spec_error(
             "a stem is a name from the zoo, {patch: ...}, {channels: [...], ...} or {layers: [...]}; "
-            f"none of these has only the fields {sorted(map(str, data))}"
+            f"none of these has only the fields {short(sorted(map(str, data)))}{hint}",
+            at=() if misspelt is None else (misspelt,),
         )
 
     @classmethod

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema, model_validator
 
-from .base import Count, Number, PositiveInt, Spec, spec_error
+from ..errors import nearest, one_of, short
+from .base import Count, Number, PositiveInt, Seed, Spec, relation_error, spec_error
+from .files import problems
 from .model import ModelSpec
 from .training import DataSpec, TrainSpec
 
@@ -26,7 +28,7 @@ class TrialSpec(Spec):
     model: ModelSpec
     data: DataSpec
     train: TrainSpec
-    seed: Count
+    seed: Seed
 
 
 class Objective(Spec):
@@ -67,6 +69,58 @@ class Bound(Spec):
         return self
 
 
+class TpeOptions(Spec):
+    """NNI's options of its tree-structured Parzen estimator."""
+
+    constant_liar_type: Literal["best", "worst", "mean"] | None = None
+    n_startup_jobs: PositiveInt | None = None
+    n_ei_candidates: PositiveInt | None = None
+    linear_forgetting: PositiveInt | None = None
+    prior_weight: Annotated[Number, Field(gt=0)] | None = None
+    gamma: Annotated[Number, Field(gt=0)] | None = None
+
+
+class EvolutionOptions(Spec):
+    """NNI's options of its evolution."""
+
+    population_size: PositiveInt | None = None
+
+
+class NoOptions(Spec):
+    """A tuner that takes none."""
+
+
+TUNERS: dict[str, type[Spec]] = {
+    "tpe": TpeOptions,
+    "random": NoOptions,
+    "grid": NoOptions,
+    "evolution": EvolutionOptions,
+}
+"""The tuners that run, and what their options may be."""
+
+REFUSED_TUNERS = {
+    "anneal": "it needs hyperopt 0.1.2, which does not run on current Python",
+    "bohb": "its dispatcher dies on the first metric (NNI issue 5263)",
+    "gp": "it breaks on current scipy",
+    "hyperband": "its dispatcher dies on the first metric (NNI issue 5263)",
+    "metis": "it breaks on current scipy",
+    "ppo": "it needs TensorFlow 1",
+    "smac": "its packages do not build on current Python",
+}
+"""Tuners that NNI 3.0 lists and that do not run, with the reason."""
+
+
+def _parse_tuner(value: Any) -> str:
+    if isinstance(value, str) and value in REFUSED_TUNERS:
+        raise spec_error(f"NNI 3.0's {value!r} does not run here: {REFUSED_TUNERS[value]}; expected {one_of(TUNERS)}")
+    if not isinstance(value, str) or value not in TUNERS:
+        raise spec_error(f"unknown tuner {short(value)}; expected {one_of(TUNERS)}{nearest(value, TUNERS)}")
+    return value
+
+
+Tuner = Annotated[str, PlainValidator(_parse_tuner), WithJsonSchema({"enum": list(TUNERS)})]
+
+
 class SearchSettings(Spec):
     """How a space is searched.
 
@@ -74,18 +128,27 @@ class SearchSettings(Spec):
     at a time: proposal n sees the results of those before n - 2 * (concurrency - 1), whatever the clock does.
     """
 
-    tuner: Literal["tpe", "random", "grid", "evolution"] = "tpe"
+    tuner: Tuner = "tpe"
     trials: PositiveInt = 12
     concurrency: PositiveInt = 1
-    seeds: Annotated[tuple[Count, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     objective: Objective = Objective(maximize="top1")
-    tuner_seed: Count = 0
+    tuner_seed: Seed = 0
     tuner_options: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> SearchSettings:
         if len(set(self.seeds)) < len(self.seeds):
             raise spec_error(f"seeds must differ, got {list(self.seeds)}", at=("seeds",))
+        return self
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> SearchSettings:
+        try:
+            TUNERS[self.tuner].model_validate(self.tuner_options)
+        except ValidationError as error:
+            path, message, _ = next(problems(error, self.tuner_options))
+            raise relation_error(message, at=("tuner_options", *path)) from None
         return self
 
 
@@ -106,6 +169,8 @@ class EngineSpec(Spec):
 
     @model_validator(mode="after")
     def _agrees(self) -> EngineSpec:
+        if self.gpus is not None and len(set(self.gpus)) < len(self.gpus):
+            raise spec_error(f"gpus must differ, got {list(self.gpus)}", at=("gpus",))
         if (self.gpus_per_trial or 0) > 1 and self.trials_per_gpu > 1:
             raise spec_error(
                 "a trial on several GPUs cannot share them: trials_per_gpu must be 1", at=("trials_per_gpu",)

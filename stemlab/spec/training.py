@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from .base import Count, Number, Pair, PositiveInt, Spec, relation_error
+from .base import Number, Pair, PositiveInt, Seed, Spec, relation_error
 
 Share = Annotated[Number, Field(gt=0, lt=1)]
 Positive = Annotated[Number, Field(gt=0)]
@@ -21,7 +21,7 @@ class DataSpec(Spec):
     image_size: Pair = 32
     validation: Share = 0.2
     test: Share = 0.2
-    split_seed: Count = 0
+    split_seed: Seed = 0
 
     @model_validator(mode="after")
     def _leaves_something(self) -> DataSpec:
@@ -29,6 +29,12 @@ class DataSpec(Spec):
             raise relation_error(
                 f"validation + test (={self.validation + self.test:g}) leave under a tenth to train on"
             )
+        for name, images in zip(("validation", "test"), self.part_sizes[1:], strict=True):
+            if images < self.classes:
+                share = getattr(self, name)
+                raise relation_error(
+                    f"{name} (={share:g}) leaves {images} images for {self.classes} classes in that part", at=(name,)
+                )
         return self
 
     @property
