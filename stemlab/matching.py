@@ -16,6 +16,7 @@ MLP_STEP = 8
 """Hidden widths are multiples of this: what matrix units like."""
 
 _MOST_DEPTHS = 6
+_MOST_TIMES_DEEPER = 16  # beyond, the two stems are too unlike for the bodies to be called the same
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,9 @@ def _bodies(model: ModelSpec, patches: int, room: int) -> Iterator[list[tuple[in
     depths = [body.depth]
     if "depth" in rule.adjust:
         ideal = (room - fixed) / block
-        nearest = round(ideal)
-        around = range(max(1, nearest - _MOST_DEPTHS), max(2, nearest + _MOST_DEPTHS))
+        deepest = _MOST_TIMES_DEEPER * body.depth
+        nearest = min(max(1, round(ideal)), deepest)
+        around = range(max(1, nearest - _MOST_DEPTHS), min(deepest, nearest + _MOST_DEPTHS) + 1)
         depths = sorted(around, key=lambda depth: abs(depth - ideal))
     if "mlp" not in rule.adjust:
         yield [(depths[0], body.mlp_hidden)]
@@ -109,11 +111,11 @@ def _bodies(model: ModelSpec, patches: int, room: int) -> Iterator[list[tuple[in
     step = _parts(model, 2 * MLP_STEP, patches)[1] - least
     for depth in depths[:_MOST_DEPTHS]:
         tries = [(depth, body.mlp_hidden)]
-        hidden = MLP_STEP * (1 + round(((room - fixed) / depth - least) / step))
+        steps = 1 + round(((room - fixed) / depth - least) / step)
         # A body of less than half or more than twice the width is no longer the same body.
-        if body.mlp_hidden <= 2 * hidden <= 4 * body.mlp_hidden:
-            tries.append((depth, hidden))
-        yield tries
+        narrowest = -(-body.mlp_hidden // (2 * MLP_STEP))
+        widest = max(narrowest, 2 * body.mlp_hidden // MLP_STEP)
+        yield [*tries, (depth, MLP_STEP * min(max(steps, narrowest), widest))]
 
 
 def _too_far(model: ModelSpec, best: tuple[float, int, int] | None, stem: int, target: int) -> str:

@@ -54,7 +54,7 @@ class Hole:
         if self.kind == "int":
             return rng.randint(int(self.low), int(self.high))
         if self.kind == "uniform":
-            return rng.uniform(self.low, self.high)
+            return self.clip(rng.uniform(self.low, self.high))
         return self.clip(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
 
     def clip(self, value: float) -> float:

@@ -17,6 +17,7 @@ from stemlab.api import load_study
 from stemlab.engine import tuners
 from stemlab.engine.proposer import NniProposer
 from stemlab.spec.files import Document
+from stemlab.spec.study import TUNERS
 
 MOST = 400
 
@@ -217,7 +218,7 @@ def proposals(name: str, data, number: int) -> list[space.Point]:
 
     holes = holes_of(data)
     tuner = tuners.make(name, "maximize", seed=0, options={}, trials=number)
-    tuner.update_search_space(tuners.to_nni(holes))
+    tuner.update_search_space(tuners.to_nni(name, holes))
     points = []
     for index in range(number):
         try:
@@ -230,7 +231,7 @@ def proposals(name: str, data, number: int) -> list[space.Point]:
     return points
 
 
-@pytest.mark.parametrize("name", tuners.SUPPORTED)
+@pytest.mark.parametrize("name", sorted(TUNERS))
 def test_what_nni_proposes_is_a_point_of_our_space(name):
     known = {key(point) for point in space.enumerate_points(holes_of(NESTED))}
     found = {key(point) for point in proposals(name, NESTED, 60)}
@@ -238,7 +239,7 @@ def test_what_nni_proposes_is_a_point_of_our_space(name):
     assert len(found) > 15
 
 
-@pytest.mark.parametrize("name", tuners.SUPPORTED)
+@pytest.mark.parametrize("name", sorted(TUNERS))
 def test_what_nni_proposes_for_ranges_stays_within_them(name):
     points = proposals(name, RANGES, 60)
     assert len(points) == 60
@@ -251,7 +252,7 @@ def test_what_nni_proposes_for_ranges_stays_within_them(name):
         assert type(filled["b"]) is int
 
 
-@given(discrete_documents.filter(lambda d: 1 < space.count(holes_of(d)) <= MOST), st.sampled_from(tuners.SUPPORTED))
+@given(discrete_documents.filter(lambda d: 1 < space.count(holes_of(d)) <= MOST), st.sampled_from(sorted(TUNERS)))
 @settings(max_examples=60)
 def test_any_space_can_be_said_in_nni_words(data, name):
     known = {key(point) for point in space.enumerate_points(holes_of(data))}
@@ -266,7 +267,7 @@ def test_nni_grid_search_proposes_every_choice():
     assert {key(point) for point in proposals("grid", data, 500)} == known
 
 
-@pytest.mark.parametrize("name", tuners.SUPPORTED)
+@pytest.mark.parametrize("name", sorted(TUNERS))
 def test_nni_proposes_the_same_for_the_same_seed_and_results(name):
     assert proposals(name, RANGES, 50) == proposals(name, RANGES, 50)
 
@@ -285,7 +286,7 @@ def propose(name: str, seed: int = 0, scores: int = 0, number: int = 14) -> list
     return identities
 
 
-@pytest.mark.parametrize("name", tuners.SUPPORTED)
+@pytest.mark.parametrize("name", sorted(TUNERS))
 def test_proposers_with_the_same_seed_and_results_propose_the_same(name):
     first = propose(name)
     assert propose(name) == first
@@ -304,7 +305,7 @@ def test_a_proposer_ends_when_the_space_is_used_up():
         "model": {"stem": {"patch": {"choice": [4, 5, 8]}}, "body": {"dim": 24, "depth": 1, "heads": 3}},
         "data": {"name": "digits", "image_size": 32},
     }
-    for name in tuners.SUPPORTED:
+    for name in sorted(TUNERS):
         proposer = NniProposer(load_study(study, [f"search.tuner={name}"]))
         found = [proposer.propose() for _ in range(3)]
         assert {c.assignment["model.stem.patch"] for c in found if c} == {4, 8}

@@ -54,7 +54,7 @@ def _try(name: str, problems: list[str]) -> str:
     holes = find(Document(_TOY, "toy"))
     try:
         tuner = tuners.make(name, "maximize", 0, {}, 12)
-        tuner.update_search_space(tuners.to_nni(holes))
+        tuner.update_search_space(tuners.to_nni(name, holes))
         for number in range(8):
             parameters = tuner.generate_parameters(number)
             point = tuners.from_nni(holes, parameters)

@@ -12,7 +12,7 @@ from ..errors import InfeasibleError
 from ..space import Point
 from . import tuners
 
-_DRAWS = 500
+_DRAWS = 200
 """How often the tuner may answer with a point that is infeasible or known, before we draw ourselves."""
 
 _RANDOM_DRAWS = 20_000
@@ -53,7 +53,7 @@ class NniProposer:
         self.asked = 0
         self.broken = not candidates.holes
         if not self.broken:
-            self.tuner.update_search_space(tuners.to_nni(candidates.holes))
+            self.tuner.update_search_space(tuners.to_nni(settings.tuner, candidates.holes))
 
     def propose(self) -> Candidate | None:
         """Ask the tuner until a candidate is feasible and new; draw at random where it gives up."""

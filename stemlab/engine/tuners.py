@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 from importlib import metadata
 from typing import Any
 
@@ -47,9 +48,17 @@ def _load_nni() -> None:
 def _tpe(mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:
     from nni.algorithms.hpo.tpe_tuner import TpeTuner
 
-    # NNI's default of 20 random points to begin with would leave nothing of a small search to TPE.
-    startup = {"n_startup_jobs": max(3, min(20, trials // 3))}
-    return TpeTuner(optimize_mode=mode, seed=seed, tpe_args={**startup, **options})
+    class FreshTpe(TpeTuner):  # type: ignore[misc]
+        """NNI's TPE, asked again for a repeated point; NNI would take the next one in grid order instead."""
+
+        def update_search_space(self, space: Any) -> None:
+            super().update_search_space(space)
+            self.dedup = lambda parameters: parameters
+
+    # NNI's default of 20 random points to begin with would leave nothing of a small search to TPE; and the best of
+    # 24 draws among a few categories is nearly always the same one, which is no new proposal.
+    ours = {"n_startup_jobs": max(3, min(20, trials // 3)), "n_ei_candidates": 4}
+    return FreshTpe(optimize_mode=mode, seed=seed, tpe_args={**ours, **options})
 
 
 def _random(seed: int) -> Any:
@@ -66,10 +75,12 @@ def _grid() -> Any:
 
 def _evolution(mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:
     import numpy as np
-    from nni.algorithms.hpo import evolution_tuner
+    from nni.algorithms.hpo.evolution_tuner import EvolutionTuner
 
-    class SeededEvolution(evolution_tuner.EvolutionTuner):  # type: ignore[misc]
-        """NNI's evolution takes no seed: its generator is replaced before the first generation is drawn."""
+    class SeededEvolution(EvolutionTuner):  # type: ignore[misc]
+        """NNI's evolution, which takes no seed: it draws from numpy and from Python's global generator."""
+
+        own = random.Random(seed).getstate()
 
         def update_search_space(self, search_space: Any) -> None:
             super().update_search_space(search_space)
@@ -78,12 +89,23 @@ def _evolution(mode: str, seed: int, options: dict[str, Any], trials: int) -> An
             for _ in range(self.population_size):
                 self._random_generate_individual()
 
+        def generate_parameters(self, parameter_id: int, **kwargs: Any) -> Any:
+            others = random.getstate()
+            random.setstate(self.own)
+            try:
+                return super().generate_parameters(parameter_id, **kwargs)
+            finally:
+                self.own = random.getstate()
+                random.setstate(others)
+
     return SeededEvolution(optimize_mode=mode, **{"population_size": max(4, min(32, trials // 2)), **options})
 
 
-def to_nni(holes: tuple[Hole, ...]) -> dict[str, Any]:
-    """Return the search space in NNI's words; parameter names are the holes' paths."""
-    return {hole.name: _parameter(hole, nest=True) for hole in holes}
+def to_nni(name: str, holes: tuple[Hole, ...]) -> dict[str, Any]:
+    """Return the search space in the words of one of NNI's tuners; parameter names are the holes' paths."""
+    # Evolution mutates none but the outermost parameters, so for it all holes are.
+    nest = name != "evolution"
+    return {hole.name: _parameter(hole, nest) for hole in (holes if nest else _flat(holes))}
 
 
 def _parameter(hole: Hole, nest: bool) -> dict[str, Any]:

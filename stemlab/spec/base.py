@@ -7,6 +7,7 @@ import json
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -27,6 +28,8 @@ PositiveInt = Annotated[int, Strict(), Field(gt=0, le=LARGEST)]
 Count = Annotated[int, Strict(), Field(ge=0, le=LARGEST)]
 Seed = Annotated[int, Strict(), Field(ge=0, lt=2**32)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+# Adding zero makes 0.0 of -0.0: equal numbers have one canonical form.
+SignedNumber = Annotated[Number, AfterValidator(lambda value: value + 0.0)]
 Flag = Annotated[bool, Strict()]
 
 
@@ -99,12 +102,17 @@ def _whole(value: Any, least: int) -> int:
     return value
 
 
-def parse_pair(value: Any) -> int | tuple[int, int]:
+def given(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that have a value: null means the default, whatever that is."""
+    return {name: value for name, value in data.items() if value is not None}
+
+
+def parse_pair(value: Any, least: int = 1) -> int | tuple[int, int]:
     """Return a size given as one number or as [height, width], canonically one number when they are equal."""
     if type(value) is int:
-        return _whole(value, 1)
+        return _whole(value, least)
     if isinstance(value, (list, tuple)) and len(value) == 2:
-        height, width = (_whole(v, 1) for v in value)
+        height, width = (_whole(v, least) for v in value)
         return height if height == width else (height, width)
     raise spec_error(f"expected a whole number or [height, width], got {short(value)}")
 

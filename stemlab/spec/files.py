@@ -98,7 +98,9 @@ def parse(text: str, source: str, empty: bool = False) -> Document:
         line = mark.line + 1 if mark else 1
         raise SpecError(f"{source}:{line}: not valid YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
-        raise SpecError(f"{source}: not valid YAML: {error}") from None
+        if not is_json:
+            raise SpecError(f"{source}: not valid YAML: {error}") from None
+        value = None  # JSON allows characters that YAML does not: go on without the lines
     document.data = data if is_json else value
     if document.data is None and not empty:
         raise SpecError(f"{source}:1: the file is empty")
@@ -132,18 +134,24 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     """The safe loader with YAML 1.2's numbers and booleans."""
 
 
+class _Dumper(yaml.SafeDumper):
+    """The safe dumper, which quotes what either version of YAML would take for a number."""
+
+
 _Loader.yaml_implicit_resolvers = {}
+_Dumper.yaml_implicit_resolvers = {
+    first: list(found) for first, found in yaml.SafeDumper.yaml_implicit_resolvers.items()
+}
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", "~nN\0"),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
     ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+.0123456789"),
 ):  # fmt: skip
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}",
-        re.compile(rf"^(?:{_pattern})$"),
-        [c if c != "\0" else "" for c in _first],
-    )
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), [c if c != "\0" else "" for c in _first]
+        )
 
 
 class _Reader:
@@ -187,6 +195,8 @@ class _Reader:
 
     def _scalar(self, node: yaml.Node, path: Location) -> Any:
         try:
+            if node.tag == "tag:yaml.org,2002:int":
+                return int(node.value)  # PyYAML's own would read 010 as 8, by YAML 1.1
             return self.loader.construct_object(node)
         except (yaml.YAMLError, ValueError):
             raise self.document.error(path, f"cannot be read as {node.tag}: {short(node.value)}") from None
@@ -322,7 +332,8 @@ _PLAIN = {
 
 def dump_yaml(data: Any) -> str:
     """Return data as YAML, keys in their own order."""
-    return yaml.safe_dump(data, sort_keys=False, width=110, default_flow_style=None, allow_unicode=True)
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=110, default_flow_style=None, allow_unicode=True)
+    return text
 
 
 def dump_json(data: Any) -> str:

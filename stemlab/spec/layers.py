@@ -14,7 +14,21 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
 from ..errors import nearest, one_of, short
-from .base import LARGEST, PLAIN, Count, Flag, Number, Pair, PositiveInt, Spec, pair, relation_error, spec_error
+from .base import (
+    LARGEST,
+    PLAIN,
+    Flag,
+    Number,
+    Pair,
+    PositiveInt,
+    SignedNumber,
+    Spec,
+    given,
+    pair,
+    parse_pair,
+    relation_error,
+    spec_error,
+)
 
 
 class Shape(NamedTuple):
@@ -130,9 +144,9 @@ class NormLayer(Spec):
             if "eps" not in data and kind in NORM_EPS:
                 data = {**data, "eps": NORM_EPS[kind]}
             if kind == "group":
-                data = {"groups": 32, **data}
+                data = {"groups": 32, **given(data)}
             elif data.get("groups") is not None and kind in NORM_EPS:
-                raise spec_error(f"groups belongs to kind: group, not to {kind}", at=("groups",))
+                raise relation_error(f"groups belongs to kind: group, not to {kind}", at=("groups",))
         return data
 
     @cached_property
@@ -147,6 +161,8 @@ class NormLayer(Spec):
 
     def output(self, shape: Shape, dim: int) -> Shape:
         """Return the shape of the result, the same as that of the input."""
+        if self.kind == "instance" and shape.height * shape.width == 1:
+            raise ShapeError("instance norm: a map of one position has no deviation to divide by")
         if self.groups and shape.channels % self.groups:
             raise ShapeError(f"group norm: {shape.channels} channels are not divisible by groups (={self.groups})")
         return shape
@@ -166,10 +182,10 @@ class ActLayer(Spec):
 
     op: Literal["act"] = "act"
     kind: ActKind
-    scale: Number | None = None
-    shift: Number | None = None
+    scale: SignedNumber | None = None
+    shift: SignedNumber | None = None
     learn: Flag | None = None
-    negative_slope: Number | None = None
+    negative_slope: SignedNumber | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -184,8 +200,8 @@ class ActLayer(Spec):
             }.get(str(data.get("kind")), {})
             for name in ("scale", "shift", "learn", "negative_slope"):
                 if data.get(name) is not None and name not in own:
-                    raise spec_error(f"{name} is not a parameter of {data.get('kind')}", at=(name,))
-            data = {**own, **data}
+                    raise relation_error(f"{name} is not a parameter of {data.get('kind')}", at=(name,))
+            data = {**own, **given(data)}
         return data
 
     @cached_property
@@ -376,6 +392,13 @@ def _not_empty(op: str, after: Shape, before: Shape, kernel: int | tuple[int, in
     return after
 
 
+def _parse_pool_padding(value: Any) -> int | tuple[int, int]:
+    return parse_pair(value, least=0)
+
+
+_POOL_PADDING_SCHEMA = WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "array"}]})
+
+
 class PoolLayer(Spec):
     """Max or average pooling. `stride` is the kernel unless given."""
 
@@ -383,7 +406,7 @@ class PoolLayer(Spec):
     kind: Literal["max", "avg"]
     kernel: Pair
     stride: Pair = 1
-    padding: Count | tuple[Count, Count] = 0
+    padding: Annotated[int | tuple[int, int], PlainValidator(_parse_pool_padding), PLAIN, _POOL_PADDING_SCHEMA] = 0
     ceil: Flag = False
     count_include_pad: Flag | None = None
 
@@ -394,9 +417,9 @@ class PoolLayer(Spec):
             if data.get("stride") is None and "kernel" in data:
                 data = {**data, "stride": data["kernel"]}
             if data.get("kind") == "avg":
-                data = {"count_include_pad": True, **data}
+                data = {"count_include_pad": True, **given(data)}
             elif data.get("kind") == "max" and data.get("count_include_pad") is not None:
-                raise spec_error("count_include_pad belongs to average pooling", at=("count_include_pad",))
+                raise relation_error("count_include_pad belongs to average pooling", at=("count_include_pad",))
         return data
 
     @model_validator(mode="after")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from ..errors import nearest, one_of, short
 from .base import Flag, Number, Pair, PositiveInt, Spec, pair, relation_error, spec_error
@@ -32,7 +34,7 @@ class BodySpec(Spec):
     mlp_ratio: Annotated[Number, Field(gt=0)] = 4.0
     qkv_bias: Flag = True
     class_token: Flag = True
-    pool: Literal["token", "avg"]
+    pool: Literal["token", "avg"] = "token"
 
     @model_validator(mode="before")
     @classmethod
@@ -49,6 +51,12 @@ class BodySpec(Spec):
         if isinstance(data, dict) and "pool" not in data:
             data = {**data, "pool": "avg" if data.get("class_token") is False else "token"}
         return data
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Allow the name of a body too."""
+        fields = handler.resolve_ref_schema(handler(schema))
+        return {"anyOf": [{"type": "string", "description": "one of timm's, such as vit_small_patch16_224"}, fields]}
 
     @model_validator(mode="after")
     def _agrees(self) -> BodySpec:
