@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..spec.layers import ActLayer, NormLayer
-from ..spec.stem import AnyLayer
+from ..spec.layers import ActLayer, AnyLayer, NormLayer
 
 
 @torch.no_grad()

@@ -8,8 +8,7 @@ from timm.layers import Conv2dSame, LayerNorm2d, RmsNorm2d
 from torch import nn
 
 from ..spec.base import pair
-from ..spec.layers import ActLayer, ConvLayer, NormLayer, PatchifyLayer, PoolLayer
-from ..spec.stem import AnyLayer
+from ..spec.layers import ActLayer, AnyLayer, ConvLayer, NormLayer, PatchifyLayer, PoolLayer
 from .patchify import Patchify
 from .scaled_relu import ScaledReLU
 

@@ -20,6 +20,7 @@ from .layers import (
     ACT_SCHEMA,
     NORM_SCHEMA,
     ActLayer,
+    AnyLayer,
     Channels,
     ConvLayer,
     Counts,
@@ -27,14 +28,11 @@ from .layers import (
     NormLayer,
     Order,
     PatchifyLayer,
-    PoolLayer,
     Shape,
     ShapeError,
     parse_act,
     parse_norm,
 )
-
-AnyLayer = ConvLayer | NormLayer | ActLayer | PoolLayer | PatchifyLayer
 
 
 class Step(NamedTuple):

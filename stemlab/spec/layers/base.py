@@ -1,0 +1,140 @@
+"""What all layers share: shapes, counts, and the rules of a layer that changes neither.
+
+Counting conventions (those of the papers, arXiv 2106.14881): flops are multiply-adds of convolutions and linear
+layers; an element of a biased output is one bias-add, kept apart; activations are the outputs of convolutions
+and linear layers, not of norms, activations or pools.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+from pydantic import PlainValidator, WithJsonSchema
+
+from ...errors import nearest, one_of, short
+from ..base import LARGEST, Spec, pair, spec_error
+
+
+class Shape(NamedTuple):
+    """Channels, height and width of one feature map."""
+
+    channels: int
+    height: int
+    width: int
+
+
+class Counts(NamedTuple):
+    """What one layer costs: multiply-adds, bias additions, parameters, activations (in elements)."""
+
+    flops: int = 0
+    bias_adds: int = 0
+    params: int = 0
+    activations: int = 0
+
+    def plus(self, other: Counts) -> Counts:
+        """Return the sum, field by field."""
+        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+def linear_counts(weights: int, after: Shape, bias: bool) -> Counts:
+    """Return the counts of a layer that applies `weights` multiply-adds, and as many parameters, at each position."""
+    positions = after.height * after.width
+    outputs = positions * after.channels
+    return Counts(
+        flops=weights * positions,
+        bias_adds=outputs if bias else 0,
+        params=weights + (after.channels if bias else 0),
+        activations=outputs,
+    )
+
+
+class ShapeError(ValueError):
+    """A feature map that a layer cannot take."""
+
+
+class LayerSpec(Spec):
+    """Base of the layers: by default one that sees one position, keeps the shape and costs nothing."""
+
+    @cached_property
+    def window(self) -> tuple[int, int, int, int]:
+        """Kernel (dilation included) and stride, (height, width, height, width)."""
+        return (1, 1, 1, 1)
+
+    def output(self, shape: Shape, dim: int) -> Shape:
+        """Return the shape of the result on a body of width `dim`; ShapeError where there is none."""
+        return shape
+
+    def cost(self, before: Shape, after: Shape) -> Counts:
+        """Return what the layer costs for one image, from the shapes of its input and output."""
+        return Counts()
+
+    def describe(self) -> str:
+        """Return the layer in a few words."""
+        return type(self).__name__
+
+
+class ExpandedIndex(int):
+    """The place of a layer in a canonical list, where norms and activations are layers of their own."""
+
+    def written(self, layers: list[Any]) -> int:
+        """Return the place in the list as written, where a convolution may carry its norm and activation."""
+        end = 0
+        for index, layer in enumerate(layers):
+            carried = (layer.get(name) for name in ("norm", "act")) if isinstance(layer, dict) else ()
+            end += 1 + sum(piece not in (None, "none") for piece in carried)
+            if self < end:
+                return index
+        return len(layers) - 1
+
+
+def _parse_channels(value: Any) -> int | str:
+    if value == "dim" or (type(value) is int and 0 < value <= LARGEST):
+        return value  # type: ignore[no-any-return]
+    raise spec_error(
+        f"expected a positive whole number of channels (at most {LARGEST}) or 'dim' (the body's width), "
+        f"got {short(value)}"
+    )
+
+
+Channels = Annotated[
+    int | Literal["dim"],
+    PlainValidator(_parse_channels),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "dim"}]}),
+]
+"""A number of channels, or "dim": the width of the body the stem is put on."""
+
+
+def show_size(size: int | tuple[int, int]) -> str:
+    """Return a size as people write it: 3x3."""
+    return "x".join(map(str, pair(size)))
+
+
+def not_empty(op: str, after: Shape, before: Shape, kernel: int | tuple[int, int]) -> Shape:
+    """Return `after`, or raise the ShapeError of a kernel too large for its map."""
+    if after.height < 1 or after.width < 1:
+        raise ShapeError(
+            f"{op}: a kernel of {kernel} leaves nothing of a map of {before.height}x{before.width}; "
+            "use a smaller kernel or stride, more padding, or a larger image"
+        )
+    return after
+
+
+L = TypeVar("L", bound=LayerSpec)
+
+
+def parse_kind(value: Any, what: str, kinds: tuple[str, ...], model: type[L]) -> L | None:
+    """Return the norm or activation that a name, a mapping or "none" stands for."""
+    if value is None or value == "none":
+        return None
+    if isinstance(value, str) and value not in kinds:
+        raise spec_error(f"unknown {what} {short(value)}; expected {one_of((*kinds, 'none'))}{nearest(value, kinds)}")
+    if not isinstance(value, (str, dict, model)):
+        article = "an" if what == "activation" else "a"
+        raise spec_error(f"expected the name of {article} {what} or a mapping with its kind, got {short(value)}")
+    return model.model_validate(value)
+
+
+def kind_schema(kinds: tuple[str, ...]) -> dict[str, Any]:
+    """Return the JSON Schema of what `parse_kind` reads."""
+    return {"anyOf": [{"enum": [*kinds, "none", None]}, {"type": "object", "required": ["kind"]}]}

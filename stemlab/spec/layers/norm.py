@@ -1,0 +1,66 @@
+"""Normalisation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
+
+from ..base import Flag, Number, PositiveInt, given, relation_error
+from .base import Counts, LayerSpec, Shape, ShapeError, kind_schema, parse_kind
+
+NormKind = Literal["batch", "layer", "group", "instance", "rms"]
+NORM_EPS = {"batch": 1e-5, "layer": 1e-6, "group": 1e-5, "instance": 1e-5, "rms": 1e-6}
+"""What is usual for each kind; published stems differ in it."""
+
+
+class NormLayer(LayerSpec):
+    """Normalisation. `layer` and `rms` work over the channels of each position."""
+
+    op: Literal["norm"] = "norm"
+    kind: NormKind
+    eps: Annotated[Number, Field(gt=0)] = 1e-5
+    groups: PositiveInt | None = None
+    affine: Flag = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            data = {"kind": data}
+        if isinstance(data, dict):
+            kind = data.get("kind")
+            if "eps" not in data and kind in NORM_EPS:
+                data = {**data, "eps": NORM_EPS[kind]}
+            if kind == "group":
+                data = {"groups": 32, **given(data)}
+            elif data.get("groups") is not None and kind in NORM_EPS:
+                raise relation_error(f"groups belongs to kind: group, not to {kind}", at=("groups",))
+        return data
+
+    def describe(self) -> str:
+        """Return the layer in a few words."""
+        groups = f" of {self.groups} groups" if self.groups else ""
+        return f"{self.kind} norm{groups}" + ("" if self.affine else ", not affine")
+
+    def output(self, shape: Shape, dim: int) -> Shape:
+        """Return the shape of the result, the same as that of the input."""
+        if self.kind == "instance" and shape.height * shape.width == 1:
+            raise ShapeError("instance norm: a map of one position has no deviation to divide by")
+        if self.groups and shape.channels % self.groups:
+            raise ShapeError(f"group norm: {shape.channels} channels are not divisible by groups (={self.groups})")
+        return shape
+
+    def cost(self, before: Shape, after: Shape) -> Counts:
+        """A scale and a shift per channel; no multiply-adds by the papers' convention."""
+        weights = {"rms": 1}.get(self.kind, 2) if self.affine else 0
+        return Counts(params=weights * after.channels)
+
+
+def parse_norm(value: Any) -> NormLayer | None:
+    """Return the norm that a name, a mapping or "none" stands for."""
+    return parse_kind(value, "norm", get_args(NormKind), NormLayer)
+
+
+NORM_SCHEMA = kind_schema(get_args(NormKind))
+Norm = Annotated[NormLayer | None, PlainValidator(parse_norm), WithJsonSchema(NORM_SCHEMA)]
