@@ -7,6 +7,7 @@ and linear layers, not of norms, activations or pools.
 
 from __future__ import annotations
 
+import functools
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -132,7 +133,13 @@ def parse_kind(value: Any, what: str, kinds: tuple[str, ...], model: type[L]) ->
     if not isinstance(value, (str, dict, model)):
         article = "an" if what == "activation" else "a"
         raise spec_error(f"expected the name of {article} {what} or a mapping with its kind, got {short(value)}")
-    return model.model_validate(value)
+    return _named(model, value) if isinstance(value, str) else model.model_validate(value)
+
+
+@functools.cache
+def _named(model: type[L], name: str) -> L:
+    """One norm or activation by name: frozen, so all stems of a space can share it."""
+    return model.model_validate(name)
 
 
 def kind_schema(kinds: tuple[str, ...]) -> dict[str, Any]:
