@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
@@ -26,11 +27,25 @@ _PROBES = 2000
 
 @dataclass(frozen=True)
 class Candidate:
-    """A feasible point: its trials, one for each seed, its matched cost, and what the holes were filled with."""
+    """A feasible point: what it trains, and its matched cost. The rest is worked out for those that are chosen."""
 
-    assignment: dict[str, Any]
-    trials: tuple[TrialSpec, ...]
+    model: ModelSpec
+    data: DataSpec
+    train: TrainSpec
+    seeds: tuple[int, ...]
     matched: MatchResult
+    holes: tuple[Hole, ...]
+    point: Point
+
+    @cached_property
+    def trials(self) -> tuple[TrialSpec, ...]:
+        """One trial for each seed."""
+        return tuple(TrialSpec(model=self.model, data=self.data, train=self.train, seed=seed) for seed in self.seeds)
+
+    @cached_property
+    def assignment(self) -> dict[str, Any]:
+        """What the open holes were filled with, by their paths."""
+        return space.assignment(self.holes, self.point)
 
     @property
     def identity(self) -> str:
@@ -84,11 +99,7 @@ class Candidates:
         except InfeasibleError as error:
             raise InfeasibleError(str(error), ("model", "match")) from None
         self._check_constraints(matched)
-        trials = tuple(
-            TrialSpec.model_construct(model=model, data=data, train=train, seed=seed)
-            for seed in self.study.search.seeds
-        )
-        return Candidate(space.assignment(self.holes, point), trials, matched)
+        return Candidate(model, data, train, self.study.search.seeds, matched, self.holes, point)
 
     def points(self, rng: random.Random) -> Iterator[Point]:
         """Yield points to try: all of a small space in a shuffled order, otherwise endless draws."""
@@ -129,11 +140,8 @@ class Candidates:
         raise self.document.infeasible(path, reason)
 
     def _check_constraints(self, matched: MatchResult) -> None:
-        if not self.study.constraints:
-            return
-        values = {**matched.cost.as_dict(), "match_error": abs(matched.error or 0.0)}
         for name, bound in self.study.constraints.items():
-            value = values[name]
+            value = abs(matched.error or 0.0) if name == "match_error" else matched.cost.quantity(name)
             if bound.max is not None and value > bound.max:
                 raise InfeasibleError(f"{value:g} is above max {bound.max:g}", ("constraints", name))
             if bound.min is not None and value < bound.min:

@@ -53,6 +53,13 @@ class Cost:
         """The stem's part of the flops, between 0 and 1."""
         return self.stem.flops / self.flops
 
+    def quantity(self, name: str) -> float:
+        """Return one entry of `as_dict`."""
+        part, _, rest = name.partition("_")
+        if part in ("stem", "body") and rest in Counts._fields:
+            return float(getattr(getattr(self, part), rest))
+        return float(getattr(self, name))
+
     def as_dict(self) -> dict[str, Any]:
         """Return the flat form of records and of `stemlab cost --json`."""
         flat: dict[str, Any] = self.total._asdict()
@@ -73,9 +80,8 @@ def count(model: ModelSpec) -> Cost:
 
 def stem_counts(stem: StemSpec, height: int, width: int, dim: int) -> tuple[Counts, tuple[int, int]]:
     """Return the counts of a stem on an image of height x width pixels, and the grid of tokens it gives."""
-    steps = stem.trace(height, width, dim)
-    total = Counts(*map(sum, zip(*(step.counts for step in steps), strict=True)))
-    return total, (steps[-1].after.height, steps[-1].after.width)
+    trace = stem.trace(height, width, dim)
+    return trace.counts, (trace.end.height, trace.end.width)
 
 
 @lru_cache(maxsize=4096)

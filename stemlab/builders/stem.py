@@ -66,9 +66,9 @@ class Stem(nn.Module):
 
     def _build(self) -> nn.Sequential:
         steps = self.spec.trace(*self.img_size, self.embed_dim, self.in_chans)
-        if steps[-1].after.channels != self.embed_dim:
+        if steps.end.channels != self.embed_dim:
             raise SpecError(
-                f"the stem ends with {steps[-1].after.channels} channels but embed_dim is {self.embed_dim}; "
+                f"the stem ends with {steps.end.channels} channels but embed_dim is {self.embed_dim}; "
                 "end it with a projection (project: true, or channels: dim in the last layer)"
             )
         numbers: Counter[str] = Counter()
@@ -99,7 +99,7 @@ class Stem(nn.Module):
     def dynamic_feat_size(self, img_size: tuple[int, int]) -> tuple[int, int]:
         """Return the grid of tokens for an image of (height, width) pixels."""
         height, width = self._padded(int(img_size[0]), int(img_size[1]))
-        after = self.spec.trace(height, width, self.embed_dim, self.in_chans)[-1].after
+        after = self.spec.trace(height, width, self.embed_dim, self.in_chans).end
         return (after.height, after.width)
 
     def _padded(self, height: int, width: int) -> tuple[int, int]:

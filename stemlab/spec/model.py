@@ -120,7 +120,7 @@ class ModelSpec(Spec):
                     at=at,
                 )
         try:
-            end = stem.trace(height, width, self.body.dim)[-1].after
+            end = stem.trace(height, width, self.body.dim).end
         except ShapeError as error:
             message, index = error.args
             raise relation_error(message, at=(*at, "layers", ExpandedIndex(index))) from None

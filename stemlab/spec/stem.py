@@ -46,6 +46,20 @@ class Step(NamedTuple):
     stride: tuple[int, int]
 
 
+class Trace(tuple[Step, ...]):
+    """The steps of an image's way through a stem."""
+
+    @property
+    def end(self) -> Shape:
+        """The shape of the last map."""
+        return self[-1].after
+
+    @cached_property
+    def counts(self) -> Counts:
+        """What all layers cost together."""
+        return Counts(*map(sum, zip(*(step.counts for step in self), strict=True)))
+
+
 def _column(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return the reader of a column: one value for all layers, or a list with one for each."""
 
@@ -219,7 +233,7 @@ class StemSpec(Spec):
         windows = [layer.window for layer in self.layers]
         return (math.prod(w[2] for w in windows), math.prod(w[3] for w in windows))
 
-    def trace(self, height: int, width: int, dim: int, in_channels: int = 3) -> list[Step]:
+    def trace(self, height: int, width: int, dim: int, in_channels: int = 3) -> Trace:
         """Follow an image of height x width pixels through the layers; ShapeError where one cannot take its input.
 
         The receptive field counts pixels that one output position sees, ignoring the image's borders.
@@ -230,11 +244,11 @@ class StemSpec(Spec):
         return self._traces[key]
 
     @cached_property
-    def _traces(self) -> dict[tuple[int, int, int, int], list[Step]]:
+    def _traces(self) -> dict[tuple[int, int, int, int], Trace]:
         """Traces made before: a model is checked, costed and matched by the same one."""
         return {}
 
-    def _trace(self, shape: Shape, dim: int) -> list[Step]:
+    def _trace(self, shape: Shape, dim: int) -> Trace:
         field_h = field_w = stride_h = stride_w = 1
         steps = []
         for index, layer in enumerate(self.layers):
@@ -249,4 +263,4 @@ class StemSpec(Spec):
             counts = layer.cost(shape, after)
             steps.append(Step(layer, shape, after, counts, (field_h, field_w), (stride_h, stride_w)))
             shape = after
-        return steps
+        return Trace(steps)
