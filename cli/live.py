@@ -98,7 +98,7 @@ class Live(Lines):
 
     def started(self, trial: str, proposal: int, seed: int) -> None:
         """Show one more running trial."""
-        self.bars[trial] = self.progress.add_task(f"  {trial} #{proposal} seed {seed}", total=None, info="")
+        self.bars[trial] = self.progress.add_task(f"  {trial} #{proposal} seed {seed}", total=None, info="starting")
 
     def epoch(self, trial: str, row: dict[str, float]) -> None:
         """Move a trial's bar."""
