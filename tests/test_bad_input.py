@@ -679,7 +679,7 @@ FILES = [
         1,
         ("more than 200000 values",),
     ),
-    ("comma.json", b'{\n"stem": {"patch": 8},\n}\n', 3, ("not valid JSON", "property name")),
+    ("comma.json", b'{\n"stem": {"patch": 8}\n"classes": 10}\n', 3, ("not valid JSON", "',' delimiter")),
     ("cut.json", b'{\n"stem": {"patch": 8', 2, ("not valid JSON",)),
     ("empty.json", b"", 1, ("empty",)),
     ("quotes.json", b"{'stem': 8}", 1, ("not valid JSON", "double quotes")),

@@ -33,6 +33,7 @@ class Slot:
         return {
             "CUDA_VISIBLE_DEVICES": ",".join(map(str, self.gpus)),
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it cuBLAS is not deterministic
             "OMP_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,
         }

@@ -29,6 +29,9 @@ def main() -> None:
     from .runner import failed
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    if torch.cuda.is_available():
+        # The same trial is to give the same numbers again; a kernel that cannot do so warns in the log.
+        torch.use_deterministic_algorithms(True, warn_only=True)
     _send(events, {"event": "ready"})
     while True:
         trial = TrialSpec.model_validate(json.loads(tasks.get()))
