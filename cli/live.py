@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .output import complain, console
@@ -30,14 +31,15 @@ class Lines:
     """One line a finished trial."""
 
     def __init__(self) -> None:
+        self.folder: Path | None = None
         self.total = self.done = 0
         self.best: float | None = None
         self.lock = threading.Lock()
 
-    def begin(self, total: int, slots: int) -> None:
+    def begin(self, folder: Path, total: int, slots: int) -> None:
         """Say how much there is to do."""
-        self.total = total
-        self.note(f"{total} trials, {slots} at a time")
+        self.folder, self.total = folder, total
+        self.note(f"{total} trials, {slots} at a time, in {folder}")
 
     def started(self, trial: str, proposal: int, seed: int) -> None:
         """Say nothing."""
@@ -91,9 +93,9 @@ class Live(Lines):
         self.overall = self.progress.add_task("search", total=None, info="starting workers")
         self.progress.start()
 
-    def begin(self, total: int, slots: int) -> None:
+    def begin(self, folder: Path, total: int, slots: int) -> None:
         """Show the whole as a bar."""
-        self.total = total
+        self.folder, self.total = folder, total
         self.progress.update(self.overall, total=total, info=f"{slots} at a time")
 
     def started(self, trial: str, proposal: int, seed: int) -> None:

@@ -20,7 +20,12 @@ NAME = "search"
 
 def run(
     file: Annotated[Path, typer.Argument(help="The study file, such as search_spaces/conv3x3.yaml.")],
-    out: Annotated[str | None, typer.Option(metavar="DIR", help="The study folder; runs/<name> unless given.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="The study folder; runs/<name>, or the next free runs/<name>-2, ..., unless given."
+        ),
+    ] = None,
     trials: Annotated[int | None, typer.Option(help="How many proposals to try.")] = None,
     engine: Annotated[str | None, typer.Option(help="Who runs the trials: embedded.")] = None,
     set_: Annotated[
@@ -28,7 +33,9 @@ def run(
         typer.Option("--set", metavar="PATH=VALUE", help="Change one value; may be repeated."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the space and show it; train nothing.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted study.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted study: that of --out, or the last runs/<name>.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")] = False,
 ) -> None:
     """Search a space of stems and report the best, at matched cost."""
@@ -49,7 +56,9 @@ def run(
             study = stemlab.search(file, out, changes=changes, resume=resume, reporter=reporter)
         except KeyboardInterrupt:
             reporter.close()
-            complain(f"interrupted: {reporter.done} trials are recorded; go on with\n  {_resume_command()}")
+            complain(
+                f"interrupted: {reporter.done} trials are recorded; go on with\n  {_resume_command(reporter.folder)}"
+            )
             raise typer.Exit(130) from None
     if json:
         print_json(_as_json(study))
@@ -60,8 +69,10 @@ def run(
         raise typer.Exit(1)
 
 
-def _resume_command() -> str:
+def _resume_command(folder: Path | None) -> str:
     arguments = [a for a in sys.argv[1:] if a != "--resume"]
+    if folder is not None and not any(a.split("=")[0] == "--out" for a in arguments):
+        arguments += ["--out", str(folder)]
     return shlex.join(["stemlab", *arguments, "--resume"])
 
 

@@ -173,7 +173,10 @@ def search(
     resume: bool = False,
     reporter: Reporter | None = None,
 ) -> Study:
-    """Search the space of a study file; return the finished study. `out` is `runs/<name>` unless given.
+    """Search the space of a study file; return the finished study.
+
+    `out` is the study folder: unless given, `runs/<name>`, or the next free of `runs/<name>-2` and so on, so that an
+    earlier study is never touched; with `resume`, the last of those.
 
     An interrupt (KeyboardInterrupt) stops the trials at once, keeps all that is finished, writes the report and is
     raised again; `resume=True` then goes on, repeats nothing, and ends with the records of an unbroken study.
@@ -190,7 +193,7 @@ def search(
     candidates.require_feasible()
     study = candidates.study
     reporter = reporter or Quiet()
-    folder = StudyFolder(out or Path("runs") / study.name)
+    folder = StudyFolder(out or _default_folder(study.name, resume))
     places = slots.plan(study.engine, study.search.concurrency * len(study.search.seeds))
     tuners.version()
     folder.open_to_write(study.canonical(), resume)
@@ -209,6 +212,14 @@ def search(
         return Study(folder.path)
     finally:
         folder.close()
+
+
+def _default_folder(name: str, resume: bool) -> Path:
+    """Return the first of runs/<name>, runs/<name>-2, ... that is free; with `resume` the one before it."""
+    number, folder, before = 1, Path("runs") / name, None
+    while folder.exists():
+        number, folder, before = number + 1, Path("runs") / f"{name}-{number + 1}", folder
+    return before if resume and before is not None else folder
 
 
 class _Manifest:

@@ -113,6 +113,22 @@ def test_the_resolved_study_runs_again_with_the_same_records(unbroken, cli, tmp_
     )
 
 
+def test_a_second_run_takes_the_next_folder_and_gives_the_same(cli, tmp_path):
+    quick = ("--trials", "2", "--set", "train.epochs=1", "--set", "train.warmup_epochs=0", "--set", "engine.workers=0")
+    for _ in range(2):
+        done = cli("search", CONV3X3, *quick)
+        assert done.returncode == 0, done.stderr
+    first, second = tmp_path / "runs" / "conv3x3", tmp_path / "runs" / "conv3x3-2"
+    assert essence(first) == essence(second)
+    assert len(records(second)) == 2
+    before = (second / "records.jsonl").read_bytes()
+    done = cli("search", CONV3X3, *quick, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "was recorded before" in done.stderr
+    assert (second / "records.jsonl").read_bytes() == before
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"conv3x3", "conv3x3-2"}
+
+
 def test_best_json_builds(unbroken, cli):
     done = cli("build", unbroken / "best.json", "--json")
     assert done.returncode == 0, done.stderr

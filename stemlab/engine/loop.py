@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from ..candidate import Candidate
@@ -23,8 +24,8 @@ from .runner import Runner
 class Reporter(Protocol):
     """Who watches a search. Calls come from several threads."""
 
-    def begin(self, total: int, slots: int) -> None:
-        """The search begins: how many trials there will be at most, and how many run at a time."""
+    def begin(self, folder: Path, total: int, slots: int) -> None:
+        """The search begins: where it is kept, how many trials there will be at most, and how many run at a time."""
 
     def started(self, trial: str, proposal: int, seed: int) -> None:
         """A trial was handed to the runner."""
@@ -78,7 +79,7 @@ class SearchLoop:
 
     def run(self) -> None:
         """Search until all proposals are recorded or the space is exhausted; an interrupt leaves what is finished."""
-        self.reporter.begin(self.settings.trials * len(self.settings.seeds), self.runner.slots)
+        self.reporter.begin(self.folder.path, self.settings.trials * len(self.settings.seeds), self.runner.slots)
         pool = ThreadPoolExecutor(self.runner.slots, thread_name_prefix="trial")
         try:
             while True:

@@ -86,8 +86,8 @@ class NniProposer:
         try:
             self.tuner.receive_trial_result(number, parameters, score)
             self.tuner.trial_end(number, True)
-        except Exception:
-            self._give_up("a result")
+        except Exception as error:
+            self._give_up("a result", error)
 
     def _ask(self) -> tuple[int, dict[str, Any], Point] | None:
         """Return (number, NNI's parameters, our point), or None where the tuner has nothing more to say."""
@@ -99,17 +99,18 @@ class NniProposer:
             return self.asked, parameters, tuners.from_nni(self.candidates.holes, parameters)
         except Exception as error:
             if type(error).__name__ != "NoMoreTrialError":
-                self._give_up("a proposal")
+                self._give_up("a proposal", error)
             return None
 
     def _withdraw(self, number: int) -> None:
         try:
             self.tuner.trial_end(number, False)
-        except Exception:
-            self._give_up("a withdrawn proposal")
+        except Exception as error:
+            self._give_up("a withdrawn proposal", error)
 
-    def _give_up(self, what: str) -> None:
-        _log.warning("NNI's tuner failed on %s; going on with random draws", what, exc_info=True)
+    def _give_up(self, what: str, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        _log.warning("NNI's tuner failed on %s (%s); going on with random draws", what, reason)
         self.broken = True
 
     def _draw(self) -> Candidate | None:

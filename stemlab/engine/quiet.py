@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from ..records import TrialRecord
 
@@ -12,7 +13,7 @@ _log = logging.getLogger("stemlab")
 class Quiet:
     """Says nothing but notes, which go to the log of the library."""
 
-    def begin(self, total: int, slots: int) -> None:
+    def begin(self, folder: Path, total: int, slots: int) -> None:
         """Ignore."""
 
     def started(self, trial: str, proposal: int, seed: int) -> None:
