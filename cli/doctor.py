@@ -22,17 +22,17 @@ def run(
         print_json(found)
     else:
         for name, version in found["versions"].items():
-            print(f"{name:<14} {version or 'missing'}")
+            print(f"{name:<15} {version or 'missing'}")
         hardware = found["hardware"]
-        print(f"{'processor':<14} {hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB")
+        print(f"{'processor':<15} {hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB")
         gpus = ", ".join(f"{gpu['index']}: {gpu['name']} ({gpu['memory_mib']} MiB)" for gpu in hardware["gpus"])
-        print(f"{'GPUs':<14} {gpus or 'none found; trials run on the CPU'}")
-        print(f"{'torch uses':<14} {found['torch']}")
-        print(f"{'disk here':<14} {found['disk_free_gib']} GiB free")
+        print(f"{'GPUs':<15} {gpus or 'none found; trials run on the CPU'}")
+        print(f"{'torch uses':<15} {found['torch']}")
+        print(f"{'disk here':<15} {found['disk_free_gib']} GiB free")
         for name, result in found["tuners"].items():
-            print(f"{'tuner ' + name:<14} {result}")
+            print(f"{'tuner ' + name:<15} {result}")
         for problem in found["problems"]:
-            print(f"PROBLEM        {problem}")
+            print(f"PROBLEM         {problem}")
         print("all is well" if not found["problems"] else f"{len(found['problems'])} problems")
     if found["problems"]:
         raise typer.Exit(1)

@@ -481,3 +481,14 @@ def test_bodies_round_trip(document):
     body = BodySpec.model_validate({**document, "heads": 1})
     assert BodySpec.model_validate(body.canonical()) == body
     assert abs(body.mlp_hidden - body.dim * body.mlp_ratio) < 1 + 1e-6
+
+
+def test_a_changed_copy_forgets_what_was_worked_out():
+    layer = ConvLayer(channels=4, kernel=3, padding=0)
+    assert layer.window == (3, 3, 1, 1)
+    assert layer.model_copy(update={"kernel": 5}).window == (5, 5, 1, 1)
+    stem = StemSpec.model_validate({"channels": [4, 4]})
+    assert stem.stride == (4, 4)
+    halved = stem.model_copy(update={"layers": stem.layers[:1]})
+    assert halved.stride == (2, 2)
+    assert len(halved.trace(8, 8, 16)) == 1

@@ -67,4 +67,4 @@ def _try(name: str, problems: list[str]) -> str:
 
 
 def _refused() -> dict[str, str]:
-    return {name: f"not in NNI 3.0 as it is: {reason}" for name, reason in REFUSED_TUNERS.items()}
+    return {name: f"does not run: {reason}" for name, reason in REFUSED_TUNERS.items()}

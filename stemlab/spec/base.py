@@ -82,6 +82,13 @@ class Spec(BaseModel):
         """The first 16 hex digits of the SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
 
+    def __copy__(self) -> Self:
+        """Copy the fields alone: what a cached property has worked out may not hold for a changed copy."""
+        copied = super().__copy__()
+        for name in copied.__dict__.keys() - self._names:
+            del copied.__dict__[name]
+        return copied
+
     def replace(self, **changes: Any) -> Self:
         """Return a copy with fields changed, validated anew."""
         return type(self).model_validate({**{name: getattr(self, name) for name in self._names}, **changes})
