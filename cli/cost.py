@@ -25,6 +25,7 @@ def run(
     if json:
         print_json(rows)
         return
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table()
@@ -44,7 +45,7 @@ def run(
     for row in rows:
         error = row["match"]["error"]
         table.add_row(
-            row["spec"],
+            escape(row["spec"]),
             *(
                 human(row[name])
                 for name in ("flops", "bias_adds", "params", "activations", "stem_flops", "stem_params")

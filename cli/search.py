@@ -130,6 +130,7 @@ def _as_json(study: Study) -> dict[str, Any]:
 
 
 def _show(study: Study) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     ranking = _ranking(study)
@@ -143,7 +144,7 @@ def _show(study: Study) -> None:
         ok = row["status"] == "ok"
         table.add_row(
             str(place),
-            row["label"],
+            escape(row["label"]),
             f"{row[metric]:.4f}" if ok else row["status"],
             f"{row['test_top1']:.4f}" if ok else "",
             human(row["flops"]) if row["flops"] == row["flops"] else "",

@@ -209,3 +209,25 @@ def test_seeds_are_an_axis_of_their_own(tmp_path):
     assert len({r.trial for r in study.trials}) == 4
     by_seed = {r.seed: r.metrics["loss"] for r in study.trials if r.proposal == 0}
     assert by_seed[3] != by_seed[5]
+
+
+def test_a_worker_killed_as_it_starts_costs_nothing(start):
+    process, folder = start()
+    me = psutil.Process(process.pid)
+    wait_until(lambda: me.children())
+    os.kill(me.children()[0].pid, signal.SIGKILL)
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert [row["status"] for row in records(folder)] == ["ok"] * 6
+
+
+def test_workers_that_cannot_start_end_the_search_with_their_reason(cli, tmp_path):
+    # A timm that does not import: found before the real one by every worker, and by nothing else.
+    broken = tmp_path / "path" / "timm"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('timm is broken here')")
+    done = cli("search", CONV3X3, "--out", "out", env={"PYTHONPATH": str(broken.parent)})
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: 3 workers died as they started (exit code 1)")
+    assert "timm is broken here" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -19,6 +19,9 @@ from ..spec import TrialSpec
 from .runner import Progress, RunnerClosed, failed
 from .slots import Slot
 
+_STARTS = 3
+"""How many workers may die in turn before they are ready; one may be killed by chance, three are a fault."""
+
 
 class EmbeddedRunner:
     """Runs trials in workers that live as long as the study. A worker that dies is replaced, its trial recorded."""
@@ -33,22 +36,29 @@ class EmbeddedRunner:
             self._idle.put(self._start(slot))
 
     def run(self, trial: TrialSpec, progress: Progress) -> TrialRecord:
-        """Run one trial in the next idle worker."""
+        """Run one trial in the next idle worker; EngineError where workers die again and again as they start."""
         worker = self._idle.get()
         try:
-            return worker.run(trial, progress)
-        except _WorkerDied as death:
-            if self._closed.is_set():
-                raise RunnerClosed("the study was stopped") from None
-            replacement = self._start(worker.slot)
-            self._all.remove(worker)
-            worker.close()
-            worker = replacement
-            if not death.was_ready:
-                raise EngineError(f"a worker could not start ({death.reason}):\n{death.log}") from None
-            return failed(trial, f"the worker died: {death.reason}\n{death.log}")
+            for _ in range(_STARTS):
+                try:
+                    return worker.run(trial, progress)
+                except _WorkerDied as death:
+                    if self._closed.is_set():
+                        raise RunnerClosed("the study was stopped") from None
+                    worker = self._replace(worker)
+                    if death.was_ready:  # the trial was at work, and may be to blame
+                        return failed(trial, f"{death.log}\nthe worker died: {death.reason}".strip())
+                    last = death
+            why = (last.log.splitlines() or ["its log is empty"])[-1]
+            raise EngineError(f"{_STARTS} workers died as they started ({last.reason}): {why}")
         finally:
             self._idle.put(worker)
+
+    def _replace(self, worker: _Worker) -> _Worker:
+        replacement = self._start(worker.slot)
+        self._all.remove(worker)
+        worker.close()
+        return replacement
 
     def close(self) -> None:
         """Kill all workers and what they started, and wait until they are gone."""

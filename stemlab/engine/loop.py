@@ -51,10 +51,11 @@ class _Proposal:
 
     def score(self, metric: str) -> float | None:
         """The mean of the metric over the seeds; None where a seed diverged or failed."""
-        values = [record.metrics.get(metric) for record in self.records.values() if record.status == "ok"]
-        if len(values) < len(self.candidate.trials) or None in values:
+        # In the order of the seeds, not of the clock: a sum of floats depends on it.
+        records = [self.records[trial.digest] for trial in self.candidate.trials]
+        if any(record.status != "ok" or metric not in record.metrics for record in records):
             return None
-        return sum(v for v in values if v is not None) / len(values)
+        return sum(record.metrics[metric] for record in records) / len(records)
 
 
 class SearchLoop:
@@ -126,7 +127,7 @@ class SearchLoop:
         candidate = self.proposer.propose()
         if candidate is None:
             self.exhausted = True
-            self.reporter.note(f"the space is exhausted: all of its {number} feasible points were proposed")
+            self.reporter.note(f"the space is exhausted: after {number} proposals there is no new feasible point")
             return False
         self.proposals.append(_Proposal(candidate))
         for trial in candidate.trials:
