@@ -18,7 +18,7 @@ from .errors import InfeasibleError, SpecError, StemlabError, StudyError
 from .matching import MatchResult
 from .records import StudyFolder, TrialRecord
 from .spec import ModelSpec, SearchSettings, SearchSpec, StemSpec
-from .spec.files import Document, Location, dump_json, override, parse, read, validate
+from .spec.files import Document, Location, override, read, validate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,7 @@ def _read(source: Source) -> tuple[ModelSpec, Document, Location]:
         return source, nowhere, ()
     path: Location = ()
     if isinstance(source, dict):
-        document = parse(dump_json(source), "<dict>.json")
+        document = Document(source, "<dict>")
     elif os.path.isdir(source):  # unlike Path's, these never raise, however strange the name
         document, path = read(Path(source) / "config.json"), ("spec",)
     elif isinstance(source, str) and os.sep not in source and "." not in source and not os.path.exists(source):
@@ -102,7 +102,7 @@ def build_stem(
     if isinstance(source, str):
         model = zoo.get(source).model
         dim, image_size = dim or model.body.dim, image_size or model.image_size
-    spec = source if isinstance(source, StemSpec) else validate(StemSpec, _document(source))
+    spec = source if isinstance(source, StemSpec) else validate(StemSpec, Document(source, "<stem>"))
     if dim is None:
         widths = [getattr(layer, "channels", None) for layer in spec.layers]
         dim = next((width for width in reversed(widths) if isinstance(width, int)), None)
@@ -111,10 +111,6 @@ def build_stem(
                 "the stem ends in a projection to the body's width; say which: build_stem(stem, dim=384)"
             )
     return build_stem_module(spec, dim, image_size or 224)
-
-
-def _document(source: str | dict[str, Any]) -> Document:
-    return Document(source, "<stem>") if isinstance(source, str) else parse(dump_json(source), "<stem>.json")
 
 
 class Study:
@@ -159,7 +155,7 @@ class Study:
 
 def load_study(source: str | os.PathLike[str] | dict[str, Any], changes: Sequence[str] = ()) -> Candidates:
     """Return the space of a study file (or dict), checked; `changes` are `path=value` as after --set."""
-    document = parse(dump_json(source), "<dict>.json") if isinstance(source, dict) else read(source)
+    document = Document(source, "<dict>") if isinstance(source, dict) else read(source)
     for change in changes:
         document = override(document, change)
     return Candidates(validate(SearchSpec, document), document)
