@@ -36,7 +36,7 @@ def main() -> None:
     except MemoryError:
         complain("error: this machine has too little memory for that")
         sys.exit(1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # Typer turns the first into the second on its way
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output (head, say) has gone; there is nobody left to tell.

@@ -231,3 +231,13 @@ def test_workers_that_cannot_start_end_the_search_with_their_reason(cli, tmp_pat
     assert done.stderr.splitlines()[-1].startswith("error: 3 workers died as they started (exit code 1)")
     assert "timm is broken here" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["build", "vit_c_1gf"]])
+def test_any_command_can_be_interrupted(command):
+    process = subprocess.Popen([STEMLAB, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(1)  # in the middle of importing torch
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
