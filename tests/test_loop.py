@@ -21,8 +21,8 @@ from stemlab.records import StudyFolder, TrialRecord
 class SleepyRunner:
     """A runner whose trials take random times and whose results follow from the trial alone."""
 
-    def __init__(self, slots: int, clock: random.Random, fail: float = 0.0) -> None:
-        self.slots, self.clock, self.fail = slots, clock, fail
+    def __init__(self, slots: int, clock: random.Random, fail: float = 0.0, longest: float = 0.01) -> None:
+        self.slots, self.clock, self.fail, self.longest = slots, clock, fail, longest
         self.lock = threading.Lock()
         self.running = self.most = 0
 
@@ -30,7 +30,7 @@ class SleepyRunner:
         with self.lock:
             self.running += 1
             self.most = max(self.most, self.running)
-            pause = self.clock.random() * 0.01
+            pause = self.clock.random() * self.longest
         time.sleep(pause)
         value = int(trial.digest[:6], 16) / 16**6
         status = "ok" if value > self.fail else ("diverged" if value > self.fail / 2 else "failed")
@@ -60,7 +60,7 @@ class Watched(NniProposer):
         super().tell(candidate, score)
 
 
-def search(tmp_path, clock_seed, concurrency, slots, trials=14, tuner="tpe", seeds="[0]", fail=0.0):
+def search(tmp_path, clock_seed, concurrency, slots, trials=14, tuner="tpe", seeds="[0]", fail=0.0, longest=0.01):
     changes = [
         f"search.concurrency={concurrency}",
         f"search.trials={trials}",
@@ -71,7 +71,7 @@ def search(tmp_path, clock_seed, concurrency, slots, trials=14, tuner="tpe", see
     folder = StudyFolder(tmp_path)
     folder.open_to_write(candidates.study.canonical(), resume=folder.records_file.exists())
     proposer = Watched(candidates)
-    runner = SleepyRunner(slots, random.Random(clock_seed), fail)
+    runner = SleepyRunner(slots, random.Random(clock_seed), fail, longest)
     try:
         SearchLoop(candidates.study.search, proposer, runner, folder, Quiet()).run()
     finally:
@@ -98,7 +98,8 @@ def test_the_clock_changes_nothing(tmp_path, tuner, concurrency, slots):
 
 
 def test_concurrency_is_used(tmp_path):
-    _, _, runner = search(tmp_path, 0, 4, 4, trials=30)
+    # Trials that take much longer than a proposal: all slots are at work at some time.
+    _, _, runner = search(tmp_path, 0, 4, 4, trials=20, longest=1.0)
     assert runner.most == 4
 
 

@@ -236,7 +236,8 @@ def test_workers_that_cannot_start_end_the_search_with_their_reason(cli, tmp_pat
 @pytest.mark.parametrize("command", [["doctor"], ["build", "vit_c_1gf"]])
 def test_any_command_can_be_interrupted(command):
     process = subprocess.Popen([STEMLAB, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(1)  # in the middle of importing torch
+    me = psutil.Process(process.pid)
+    wait_until(lambda: sum(me.cpu_times()[:2]) > 0.7)  # in the middle of importing torch, however slow the machine
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
