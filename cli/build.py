@@ -62,7 +62,7 @@ def _show(model: ModelSpec, matched: MatchResult, params: int) -> None:
 
     body, cost = matched.model.body, matched.cost
     height, width = pair(model.image_size)
-    steps = model.stem.trace(height, width, body.dim)
+    steps = model.trace()
     table = Table(title=f"stem of {model.digest}, on {height}x{width} pixels", title_justify="left")
     table.add_column("layer")
     for heading in ("output", "stride", "sees", "flops", "params"):
@@ -78,9 +78,8 @@ def _show(model: ModelSpec, matched: MatchResult, params: int) -> None:
         )
     end = steps[-1]
     console().print(table)
-    tokens = end.after.height * end.after.width
     print(
-        f"stem    {tokens} tokens of {body.dim}, stride {_size(end.stride)}, "
+        f"stem    {steps.tokens} tokens of {body.dim}, stride {_size(end.stride)}, "
         f"receptive field {_size(end.receptive_field)}, {cost.stem_flops_share:.1%} of the flops"
     )
     print(

@@ -30,7 +30,7 @@ def run(
         if entry.notes:
             print(f"initialisation: {entry.notes}")
         print("golden: " + ", ".join(f"{key} {value:,}" for key, value in entry.golden.items()))
-        for step in entry.model.stem.trace(224, 224, entry.model.body.dim):
+        for step in entry.model.trace():
             print(f"  {step.layer.describe():<40} {'x'.join(map(str, step.after))}")
         print(f"use it: stemlab build {entry.name}, or `stem: {entry.name}` in a spec")
         return

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from .spec import BodySpec, Counts, ModelSpec, StemSpec
-from .spec.base import pair
+from .spec import BodySpec, Counts, ModelSpec
 
 
 @dataclass(frozen=True)
@@ -73,15 +72,8 @@ def count(model: ModelSpec) -> Cost:
 
     `stemlab.cost` and `stemlab.match` count the matched body.
     """
-    height, width = pair(model.image_size)
-    stem, grid = stem_counts(model.stem, height, width, model.body.dim)
-    return Cost(stem=stem, body=body_counts(model.body, grid[0] * grid[1], model.classes))
-
-
-def stem_counts(stem: StemSpec, height: int, width: int, dim: int) -> tuple[Counts, tuple[int, int]]:
-    """Return the counts of a stem on an image of height x width pixels, and the grid of tokens it gives."""
-    trace = stem.trace(height, width, dim)
-    return trace.counts, (trace.end.height, trace.end.width)
+    trace = model.trace()
+    return Cost(stem=trace.counts, body=body_counts(model.body, trace.tokens, model.classes))
 
 
 @lru_cache(maxsize=4096)

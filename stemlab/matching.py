@@ -10,7 +10,6 @@ from . import costing
 from .costing import Cost
 from .errors import InfeasibleError
 from .spec import BodySpec, ModelSpec
-from .spec.base import pair
 
 MLP_STEP = 8
 """Hidden widths are multiples of this: what matrix units like."""
@@ -50,15 +49,11 @@ def match(model: ModelSpec) -> MatchResult:
     rule = model.match
     if rule is None:
         return MatchResult(model, costing.count(model))
-    height, width = pair(model.image_size)
-    stem, grid = costing.stem_counts(model.stem, height, width, model.body.dim)
-    reference, reference_grid = costing.stem_counts(rule.reference, height, width, model.body.dim)
-    metric = rule.metric
-    target = getattr(reference, metric) + getattr(
-        costing.body_counts(model.body, reference_grid[0] * reference_grid[1], model.classes), metric
-    )
+    trace, reference = model.trace(), model.trace(rule.reference)
+    stem, patches, metric = trace.counts, trace.tokens, rule.metric
+    reference_body = costing.body_counts(model.body, reference.tokens, model.classes)
+    target = getattr(reference.counts, metric) + getattr(reference_body, metric)
     room = target - getattr(stem, metric)
-    patches = grid[0] * grid[1]
 
     best: tuple[float, int, int] | None = None
     for bodies in _bodies(model, patches, room):

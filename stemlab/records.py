@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import filelock
 
 from .errors import StemlabError, StudyError, short
+from .spec import TrialSpec
 from .spec.files import dump_json, dump_yaml, read, write_text
 
 Status = Literal["ok", "diverged", "pruned", "failed"]
@@ -40,6 +41,19 @@ class TrialRecord:
     curve: list[dict[str, float]] = field(default_factory=list)
     error: str | None = None
     proposal: int | None = None
+
+    @classmethod
+    def of(cls, trial: TrialSpec, status: Status, **rest: Any) -> TrialRecord:
+        """Return the record of a trial, its specs in their canonical form."""
+        return cls(
+            trial=trial.digest,
+            status=status,
+            model=trial.model.canonical(),
+            train=trial.train.canonical(),
+            data=trial.data.canonical(),
+            seed=trial.seed,
+            **rest,
+        )
 
     def with_proposal(self, proposal: int, assignment: dict[str, Any]) -> TrialRecord:
         """Return the record with its place in the search: which proposal, and how the holes were filled."""

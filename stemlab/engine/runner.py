@@ -30,12 +30,4 @@ class Runner(Protocol):
 
 def failed(trial: TrialSpec, error: str) -> TrialRecord:
     """Return the record of a trial that broke."""
-    return TrialRecord(
-        trial=trial.digest,
-        status="failed",
-        model=trial.model.canonical(),
-        train=trial.train.canonical(),
-        data=trial.data.canonical(),
-        seed=trial.seed,
-        error=error,
-    )
+    return TrialRecord.of(trial, "failed", error=error)

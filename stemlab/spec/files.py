@@ -52,10 +52,10 @@ class Document:
         """Return the like for what is well-formed but cannot be had."""
         return InfeasibleError(self.located(path, message), path)
 
-    def located(self, path: Location, message: str) -> str:
-        """Return a message behind the place and the path that it is about."""
+    def located(self, path: Location, message: str, place: str | None = None) -> str:
+        """Return a message behind the place (that of the path unless given) and the path that it is about."""
         where = f" {show_path(path)}:" if path else ""
-        return f"{self.place(path)}:{where} {message}"
+        return f"{place or self.place(path)}:{where} {message}"
 
 
 def show_path(path: Location) -> str:
@@ -184,8 +184,7 @@ class _Reader:
         for key_node, value_node in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
             if not isinstance(key, str):
-                where = f" {show_path(path)}:" if path else ""
-                raise SpecError(f"{self._place(key_node)}:{where} a key must be a plain name")
+                raise SpecError(self.document.located(path, "a key must be a plain name", self._place(key_node)))
             here = (*path, key)
             self.document.places[here] = self._place(key_node)
             if key in result:

@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema
 from ..errors import nearest, one_of, short
 from .base import Flag, Number, Pair, PositiveInt, Spec, pair, relation_error, spec_error
 from .layers import ExpandedIndex, ShapeError
-from .stem import StemSpec
+from .stem import StemSpec, Trace
 
 # Widths, depths and heads of timm's plain ViTs, by the size in their names (arXiv 2010.11929, 2012.12877).
 _TIMM_SIZES = {
@@ -108,9 +108,12 @@ class ModelSpec(Spec):
             self._check_stem(self.match.reference, ("match", "reference"))
         return self
 
+    def trace(self, stem: StemSpec | None = None) -> Trace:
+        """Follow an image of the model's size through its stem, or through another one put on the same body."""
+        return (stem or self.stem).trace(*pair(self.image_size), self.body.dim)
+
     def _check_stem(self, stem: StemSpec, at: tuple[str, ...]) -> None:
-        height, width = pair(self.image_size)
-        for name, size, stride in zip(("height", "width"), (height, width), stem.stride, strict=True):
+        for name, size, stride in zip(("height", "width"), pair(self.image_size), stem.stride, strict=True):
             if size % stride:
                 below = size // stride * stride
                 sizes = f"{below} or {below + stride}" if below else f"{stride}"
@@ -120,7 +123,7 @@ class ModelSpec(Spec):
                     at=at,
                 )
         try:
-            end = stem.trace(height, width, self.body.dim).end
+            end = self.trace(stem).end
         except ShapeError as error:
             message, index = error.args
             raise relation_error(message, at=(*at, "layers", ExpandedIndex(index))) from None

@@ -34,10 +34,7 @@ def json_schema(kind: Literal["model", "search"]) -> dict[str, Any]:
         section = spec.model_json_schema()
         inner = section.pop("$defs", {})
         definitions |= {key: _with_holes(value) for key, value in inner.items()}
-        section = _with_holes(section)
-        if name == "model":
-            section["required"] = [field for field in section["required"] if field not in ("image_size", "classes")]
-        schema["properties"][name] = section
+        schema["properties"][name] = _with_holes(section)
     definitions["Hole"] = _HOLE
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

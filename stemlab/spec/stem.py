@@ -54,6 +54,11 @@ class Trace(tuple[Step, ...]):
         """The shape of the last map."""
         return self[-1].after
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens the transformer gets."""
+        return self.end.height * self.end.width
+
     @cached_property
     def counts(self) -> Counts:
         """What all layers cost together."""

@@ -70,13 +70,9 @@ def run_trial(trial: TrialSpec, progress: Progress | None = None, device: str | 
             metrics["test_loss"] = test_loss
     metrics["seconds"] = time.perf_counter() - started
     metrics["images_per_second"] = run.images / training if training else 0.0
-    return TrialRecord(
-        trial=trial.digest,
-        status="diverged" if failure else "ok",
-        model=trial.model.canonical(),
-        train=spec.canonical(),
-        data=trial.data.canonical(),
-        seed=trial.seed,
+    return TrialRecord.of(
+        trial,
+        "diverged" if failure else "ok",
         metrics=metrics,
         cost=settled.cost.as_dict(),
         match=settled.as_dict(),
