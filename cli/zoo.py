@@ -2,51 +2,81 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .output import console, human, print_json
+
+if TYPE_CHECKING:
+    from stemlab import zoo
 
 NAME = "zoo"
 
 
 def run(
     name: Annotated[str | None, typer.Argument(help="One entry, to be shown whole.")] = None,
+    family: Annotated[str | None, typer.Option(help="Only this family, such as levit.")] = None,
+    stride: Annotated[int | None, typer.Option(min=1, help="Only stems of this total stride.")] = None,
+    max_params: Annotated[int | None, typer.Option(min=0, help="Only stems of at most so many parameters.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")] = False,
 ) -> None:
-    """List published stems, or show one."""
+    """List published stems with their cost, or show one: layers, citation, BibTeX."""
     from stemlab import zoo
 
-    entries = [zoo.get(name)] if name else [zoo.get(each) for each in zoo.names()]
-    if json:
-        documents: list[dict[str, Any]] = [{**asdict(e), "model": e.model.canonical()} for e in entries]
-        print_json(documents[0] if name else documents)
-        return
     if name:
-        entry = entries[0]
-        print(f"{entry.name}: {entry.title}\n{entry.citation} ({entry.year}), {entry.source}")
-        if entry.notes:
-            print(f"initialisation: {entry.notes}")
-        print("golden: " + ", ".join(f"{key} {value:,}" for key, value in entry.golden.items()))
-        for step in entry.model.trace():
-            print(f"  {step.layer.describe():<40} {'x'.join(map(str, step.after))}")
-        print(f"use it: stemlab build {entry.name}, or `stem: {entry.name}` in a spec")
+        _show(zoo.get(name), json)
+        return
+    entries = zoo.select(family=family, stride=stride, max_params=max_params)
+    if json:
+        print_json([entry.as_dict() for entry in entries])
         return
     from rich.table import Table
 
-    table = Table()
-    for heading in ("name", "title", "citation"):
-        table.add_column(heading)
-    for heading in ("flops", "params"):
+    table = Table(caption=f"{len(entries)} stems, each at the width and image size it was published with")
+    for heading in ("name", "family", "citation"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("stride", "output", "flops", "params"):
         table.add_column(heading, justify="right")
     for entry in entries:
+        trace = entry.trace()
         table.add_row(
             entry.name,
-            entry.title,
-            entry.citation,
-            human(entry.golden["flops"]),
-            human(entry.golden["params"]),
+            entry.family,
+            entry.paper.citation,
+            "x".join(map(str, sorted(set(trace.stride)))),
+            "x".join(map(str, trace.end)),
+            human(trace.counts.flops),
+            human(trace.counts.params),
         )
     console().print(table)
+
+
+def _show(entry: zoo.ZooEntry, json: bool) -> None:
+    if json:
+        print_json(entry.as_dict())
+        return
+    trace, shown = entry.trace(), "x".join
+    print(f"{entry.name}: {entry.title}")
+    print(f"{entry.paper.title}, {entry.paper.citation} ({entry.paper.year})\nsource: {entry.source}")
+    if entry.notes:
+        print(f"notes: {entry.notes}")
+    print(f"checked: {entry.checked}")
+    print(f"\n{'layer':<44} {'output':>14} {'flops':>8} {'params':>8}  sees")
+    print(f"{'image':<44} {shown(map(str, trace.start)):>14}")
+    for step in trace:
+        what = step.layer.describe()
+        what = what if len(what) <= 44 else f"{what[:41]}..."
+        numbers = f"{human(step.counts.flops):>8} {human(step.counts.params):>8}"
+        print(f"{what:<44} {shown(map(str, step.after)):>14} {numbers}  {shown(map(str, step.receptive_field))}")
+    print("\nstem:  " + _counts(entry.golden))
+    if entry.golden_model:
+        print("model: " + _counts(entry.golden_model))
+    print(f"\n{entry.bibtex()}\n")
+    made = f"stemlab build {entry.name}, or " if entry.model else ""
+    print(f"use it: {made}`stem: {entry.name}` in a spec")
+
+
+def _counts(golden: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value:,}" for key, value in golden.items() if isinstance(value, int))

@@ -49,7 +49,13 @@ def _read(source: Source) -> tuple[ModelSpec, Document, Location]:
     elif os.path.isdir(source):  # unlike Path's, these never raise, however strange the name
         document, path = read(Path(source) / "config.json"), ("spec",)
     elif isinstance(source, str) and os.sep not in source and "." not in source and not os.path.exists(source):
-        return zoo.get(source).model, nowhere, ()
+        entry = zoo.get(source)
+        if entry.model is None:
+            raise SpecError(
+                f"{entry.name} is a stem, not a whole model; put it on a body, as in "
+                f"{{stem: {entry.name}, body: vit_small_patch16_224}}"
+            )
+        return entry.model, nowhere, ()
     else:
         document = read(source)
     return validate(ModelSpec, document, path), document, path
@@ -100,8 +106,8 @@ def build_stem(
     from .builders import build_stem as build_stem_module
 
     if isinstance(source, str):
-        model = zoo.get(source).model
-        dim, image_size = dim or model.body.dim, image_size or model.image_size
+        entry = zoo.get(source)
+        dim, image_size = dim or entry.dim, image_size or entry.image_size
     spec = source if isinstance(source, StemSpec) else validate(StemSpec, Document(source, "<stem>"))
     if dim is None:
         widths = [getattr(layer, "channels", None) for layer in spec.layers]

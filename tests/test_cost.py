@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import stemlab
 from stemlab import costing, zoo
-from stemlab.builders import Patchify, build_model
+from stemlab.builders import build_model
+from stemlab.modules.patchify import Patchify
 from stemlab.spec.base import pair
 from stemlab.spec.study import Quantity
 
@@ -45,7 +46,7 @@ def test_published_totals(name):
 def test_zoo_states_the_published_totals(name):
     _, params, activations, flops, bias_adds = PUBLISHED[name]
     golden = {"flops": flops, "bias_adds": bias_adds, "params": params, "activations": activations}
-    assert zoo.get(name).golden == golden
+    assert zoo.get(name).golden_model == golden
 
 
 def test_scaled_relu_stem():

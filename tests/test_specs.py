@@ -7,7 +7,6 @@ import re
 import warnings
 
 import pytest
-import yaml
 from conftest import CONV3X3
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +27,7 @@ from strategies import (
 
 import stemlab
 from stemlab import BodySpec, DataSpec, ModelSpec, SearchSpec, SpecError, StemSpec, TrainSpec, zoo
-from stemlab.spec import ActLayer, ConvLayer, NormLayer, PoolLayer
+from stemlab.spec import ActLayer, ConvLayer, NormLayer, PoolLayer, published
 from stemlab.spec.files import dump_json, dump_yaml, parse, read, validate
 from stemlab.spec.schema import json_schema
 
@@ -453,8 +452,10 @@ def test_the_schema_accepts_names():
 def test_the_schema_accepts_what_ships():
     search, model = json_schema("search"), json_schema("model")
     assert accepts(search, read(CONV3X3).data, search)
-    for file in CONV3X3.parents[1].joinpath("stemlab", "zoo").glob("*.yaml"):
-        assert accepts(model, yaml.safe_load(file.read_text())["model"], model), file.name
+    for name in published.names():
+        entry = published.read(name)
+        document = {"stem": entry["stem"], "body": entry.get("body", {"dim": entry["dim"], "depth": 1, "heads": 1})}
+        assert accepts(model, document, model), name
 
 
 @pytest.mark.parametrize(

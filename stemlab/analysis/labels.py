@@ -90,7 +90,8 @@ def _name(layer: Any) -> str:
     if isinstance(layer, PatchifyLayer):
         text = f"patchify {_size(layer.patch)}"
     elif isinstance(layer, PoolLayer):
-        text = f"{layer.kind} pool {show_size(layer.kernel)}/{_size(layer.stride)}"
+        window = f" {show_size(layer.kernel)}/{_size(layer.stride)}" if layer.kernel and layer.stride else ""
+        text = f"{layer.kind} pool{window}"
     else:
         text = str(layer.kind)
     extra = _unusual(layer)

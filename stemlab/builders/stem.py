@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict
 from typing import Any
 
 import torch
@@ -15,9 +14,7 @@ from torch.nn import functional as F
 from ..errors import SpecError
 from ..spec import StemSpec
 from ..spec.base import pair
-from ..spec.layers import ShapeError
-from .init import init_conv
-from .layers import build_layer
+from ..spec.layers import ShapeError, init
 
 _LAYOUTS = {
     Format.NHWC: "b d h w -> b h w d",
@@ -71,21 +68,11 @@ class Stem(nn.Module):
                 f"the stem ends with {steps.end.channels} channels but embed_dim is {self.embed_dim}; "
                 "end it with a projection (project: true, or channels: dim in the last layer)"
             )
-        numbers: Counter[str] = Counter()
-        modules: OrderedDict[str, nn.Module] = OrderedDict()
-        for step in steps:
-            numbers[step.layer.op] += 1
-            name = f"{step.layer.op}{numbers[step.layer.op]}"
-            modules[name] = build_layer(step.layer, step.before.channels, step.after.channels)
-        return nn.Sequential(modules)
+        return steps.build()
 
     def init_weights(self) -> None:
-        """Initialise the convolutions by the papers' rules (stemlab.builders.init)."""
-        behind = [*self.spec.layers[1:], None]
-        for module, after in zip(self.layers, behind, strict=True):
-            for conv in module.modules():
-                if isinstance(conv, nn.Conv2d):
-                    init_conv(conv, after)
+        """Initialise the weights by each layer's rules, the papers' where they speak."""
+        init(self.spec.layers, self.layers, behind="nothing")
 
     @property
     def num_patches(self) -> int:

@@ -1,9 +1,25 @@
 """What things are: the specs. Pydantic only; nothing here imports torch."""
 
 from .base import Spec
-from .layers import ActLayer, ConvLayer, Counts, NormLayer, PatchifyLayer, PoolLayer, Shape
+from .layers import (
+    ActLayer,
+    ConvLayer,
+    Counts,
+    LayerSpec,
+    NormLayer,
+    PadLayer,
+    ParallelLayer,
+    PatchifyLayer,
+    PoolLayer,
+    Shape,
+    ShapeError,
+    SpaceToDepthLayer,
+    Step,
+    Trace,
+    register_layer,
+)
 from .model import BodySpec, MatchSpec, ModelSpec
-from .stem import StemSpec, Step
+from .stem import StemSpec
 from .study import EngineSpec, SearchSettings, SearchSpec, TrialSpec
 from .training import DataSpec, TrainSpec
 
@@ -14,17 +30,24 @@ __all__ = [
     "Counts",
     "DataSpec",
     "EngineSpec",
+    "LayerSpec",
     "MatchSpec",
     "ModelSpec",
     "NormLayer",
+    "PadLayer",
+    "ParallelLayer",
     "PatchifyLayer",
     "PoolLayer",
     "SearchSettings",
     "SearchSpec",
     "Shape",
+    "ShapeError",
+    "SpaceToDepthLayer",
     "Spec",
     "StemSpec",
     "Step",
+    "Trace",
     "TrainSpec",
     "TrialSpec",
+    "register_layer",
 ]

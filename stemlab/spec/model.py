@@ -11,8 +11,8 @@ from pydantic_core import CoreSchema
 
 from ..errors import nearest, one_of, short
 from .base import Flag, Number, Pair, PositiveInt, Spec, pair, relation_error, spec_error
-from .layers import ExpandedIndex, ShapeError
-from .stem import StemSpec, Trace
+from .layers import ShapeError, Trace
+from .stem import StemSpec
 
 # Widths, depths and heads of timm's plain ViTs, by the size in their names (arXiv 2010.11929, 2012.12877).
 _TIMM_SIZES = {
@@ -125,8 +125,7 @@ class ModelSpec(Spec):
         try:
             end = self.trace(stem).end
         except ShapeError as error:
-            message, index = error.args
-            raise relation_error(message, at=(*at, "layers", ExpandedIndex(index))) from None
+            raise relation_error(str(error), at=(*at, "layers", *error.path)) from None
         if end.channels != self.body.dim:
             raise relation_error(
                 f"the stem ends with {end.channels} channels but the body's dim is {self.body.dim}; "

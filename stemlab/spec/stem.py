@@ -3,66 +3,38 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from functools import cached_property
-from importlib import resources
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
-import yaml
-from pydantic import Field, GetJsonSchemaHandler, PlainValidator, WithJsonSchema, model_validator
+from pydantic import Field, GetJsonSchemaHandler, PlainValidator, SerializeAsAny, WithJsonSchema, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from ..errors import nearest, one_of, short
+from ..errors import nearest, short
+from . import published
 from .base import PAIR_SCHEMA, Flag, Pair, Spec, parse_pair, relation_error, spec_error
 from .layers import (
     ACT_SCHEMA,
     NORM_SCHEMA,
+    PADDING_SCHEMA,
     ActLayer,
-    AnyLayer,
     Channels,
     ConvLayer,
-    Counts,
-    Layer,
+    LayerSpec,
     NormLayer,
     Order,
+    ParsedLayer,
     PatchifyLayer,
     Shape,
-    ShapeError,
+    Trace,
+    flat,
+    follow,
     parse_act,
     parse_norm,
+    parse_padding,
+    window_of,
 )
-
-
-class Step(NamedTuple):
-    """One layer of a stem at work: what goes in, what comes out, what it costs, what an output position sees."""
-
-    layer: AnyLayer
-    before: Shape
-    after: Shape
-    counts: Counts
-    receptive_field: tuple[int, int]
-    stride: tuple[int, int]
-
-
-class Trace(tuple[Step, ...]):
-    """The steps of an image's way through a stem."""
-
-    @property
-    def end(self) -> Shape:
-        """The shape of the last map."""
-        return self[-1].after
-
-    @property
-    def tokens(self) -> int:
-        """How many tokens the transformer gets."""
-        return self.end.height * self.end.width
-
-    @cached_property
-    def counts(self) -> Counts:
-        """What all layers cost together."""
-        return Counts(*map(sum, zip(*(step.counts for step in self), strict=True)))
 
 
 def _column(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -87,6 +59,7 @@ def _column_schema(schema: dict[str, Any]) -> WithJsonSchema:
 
 
 Sizes = Annotated[Any, PlainValidator(_column(parse_pair)), _column_schema(PAIR_SCHEMA)]
+Paddings = Annotated[Any, PlainValidator(_column(parse_padding)), _column_schema(PADDING_SCHEMA)]
 Norms = Annotated[Any, PlainValidator(_column(parse_norm)), _column_schema(NORM_SCHEMA)]
 Acts = Annotated[Any, PlainValidator(_column(parse_act)), _column_schema(ACT_SCHEMA)]
 
@@ -97,7 +70,7 @@ class PatchStem(Spec):
     patch: Pair
     bias: Flag = True
 
-    def expand(self) -> tuple[AnyLayer, ...]:
+    def expand(self) -> tuple[LayerSpec, ...]:
         """Return the layer list."""
         return (PatchifyLayer(patch=self.patch, bias=self.bias),)
 
@@ -112,6 +85,7 @@ class ColumnarStem(Spec):
     channels: Annotated[tuple[Channels, ...], Field(min_length=1)]
     kernels: Sizes = 3
     strides: Sizes = 2
+    paddings: Paddings = "same"
     norm: Norms = None
     act: Acts = None
     order: Order = "conv-norm-act"
@@ -120,7 +94,7 @@ class ColumnarStem(Spec):
 
     @model_validator(mode="after")
     def _columns_agree(self) -> ColumnarStem:
-        for name in ("kernels", "strides", "norm", "act"):
+        for name in ("kernels", "strides", "paddings", "norm", "act"):
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != len(self.channels):
                 raise relation_error(
@@ -130,17 +104,17 @@ class ColumnarStem(Spec):
                 )
         return self
 
-    def expand(self) -> tuple[AnyLayer, ...]:
+    def expand(self) -> tuple[LayerSpec, ...]:
         """Return the layer list."""
-        layers: list[AnyLayer] = []
+        layers: list[LayerSpec] = []
         for index, channels in enumerate(self.channels):
-            kernel, stride, norm, act = (
+            kernel, stride, padding, norm, act = (
                 value[index] if isinstance(value, tuple) else value
-                for value in (self.kernels, self.strides, self.norm, self.act)
+                for value in (self.kernels, self.strides, self.paddings, self.norm, self.act)
             )
-            layers += _block(channels, kernel, stride, norm, act, self.order, self.bias)
+            layers += _block(channels, kernel, stride, padding, norm, act, self.order, self.bias)
         if self.project:
-            layers += _block("dim", 1, 1, None, None, self.order, True)
+            layers += _block("dim", 1, 1, "same", None, None, self.order, True)
         return tuple(layers)
 
 
@@ -149,13 +123,15 @@ def _block(
     channels: int | str,
     kernel: Any,
     stride: Any,
+    padding: Any,
     norm: NormLayer | None,
     act: ActLayer | None,
     order: Order,
     bias: bool,
-) -> tuple[AnyLayer, ...]:
+) -> tuple[LayerSpec, ...]:
     # Frozen layers can be shared by all the stems of a space, which makes a stem cheap to expand.
-    conv = ConvLayer.model_validate({"channels": channels, "kernel": kernel, "stride": stride, "bias": bias})
+    fields = {"channels": channels, "kernel": kernel, "stride": stride, "padding": padding, "bias": bias}
+    conv = ConvLayer.model_validate(fields)
     behind = (act, norm) if order == "conv-act-norm" else (norm, act)
     return (conv, *(layer for layer in behind if layer is not None))
 
@@ -163,14 +139,11 @@ def _block(
 class LayerStem(Spec):
     """The general form: the layers one by one. A convolution may carry its norm and activation."""
 
-    layers: Annotated[tuple[Layer, ...], Field(min_length=1)]
+    layers: Annotated[tuple[SerializeAsAny[ParsedLayer], ...], Field(min_length=1)]
 
-    def expand(self) -> tuple[AnyLayer, ...]:
+    def expand(self) -> tuple[LayerSpec, ...]:
         """Return the layer list, each norm and activation a layer of its own."""
-        flat: list[AnyLayer] = []
-        for layer in self.layers:
-            flat += (layer.alone(), *layer.then()) if isinstance(layer, ConvLayer) else (layer,)
-        return tuple(flat)
+        return flat(self.layers)
 
 
 _FORMS: dict[str, type[PatchStem | ColumnarStem | LayerStem]] = {
@@ -180,20 +153,9 @@ _FORMS: dict[str, type[PatchStem | ColumnarStem | LayerStem]] = {
 }
 
 
-def zoo_files() -> dict[str, Any]:
-    """Return the zoo's entries as name -> readable file. Only data is read here; stemlab.zoo reads the rest."""
-    folder = resources.files("stemlab").joinpath("zoo")
-    return {file.name[:-5]: file for file in folder.iterdir() if file.name.endswith(".yaml")}
-
-
 @functools.cache
-def _from_zoo(name: str) -> tuple[AnyLayer, ...]:
-    files = zoo_files()
-    if name not in files:
-        raise spec_error(
-            f"no stem named {short(name)} in the zoo; expected {one_of(sorted(files))}{nearest(name, files)}"
-        )
-    return StemSpec.model_validate(yaml.safe_load(files[name].read_text(encoding="utf-8"))["model"]["stem"]).layers
+def _from_zoo(name: str) -> tuple[LayerSpec, ...]:
+    return StemSpec.model_validate(published.read(name)["stem"]).layers
 
 
 class StemSpec(Spec):
@@ -203,13 +165,16 @@ class StemSpec(Spec):
     `{layers: [...]}`; whatever the form, `layers` holds the whole list, and equal networks are equal specs.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[SerializeAsAny[ParsedLayer], ...]
 
     @model_validator(mode="before")
     @classmethod
     def _normalise(cls, data: Any) -> Any:
         if isinstance(data, str):
-            return {"layers": _from_zoo(data)}
+            try:
+                return {"layers": _from_zoo(data)}
+            except KeyError as error:
+                raise spec_error(str(error.args[0])) from None
         if not isinstance(data, dict):
             if isinstance(data, StemSpec):
                 return data
@@ -235,8 +200,7 @@ class StemSpec(Spec):
     @cached_property
     def stride(self) -> tuple[int, int]:
         """The total stride, (height, width): the product of the layers' strides."""
-        windows = [layer.window for layer in self.layers]
-        return (math.prod(w[2] for w in windows), math.prod(w[3] for w in windows))
+        return window_of(self.layers)[2:]
 
     def trace(self, height: int, width: int, dim: int, in_channels: int = 3) -> Trace:
         """Follow an image of height x width pixels through the layers; ShapeError where one cannot take its input.
@@ -245,27 +209,10 @@ class StemSpec(Spec):
         """
         key = (height, width, dim, in_channels)
         if key not in self._traces:
-            self._traces[key] = self._trace(Shape(in_channels, height, width), dim)
+            self._traces[key] = follow(self.layers, Shape(in_channels, height, width), dim)
         return self._traces[key]
 
     @cached_property
     def _traces(self) -> dict[tuple[int, int, int, int], Trace]:
         """Traces made before: a model is checked, costed and matched by the same one."""
         return {}
-
-    def _trace(self, shape: Shape, dim: int) -> Trace:
-        field_h = field_w = stride_h = stride_w = 1
-        steps = []
-        for index, layer in enumerate(self.layers):
-            try:
-                after = layer.output(shape, dim)
-            except ShapeError as error:
-                error.args = (str(error), index)
-                raise
-            kh, kw, sh, sw = layer.window
-            field_h, field_w = field_h + (kh - 1) * stride_h, field_w + (kw - 1) * stride_w
-            stride_h, stride_w = stride_h * sh, stride_w * sw
-            counts = layer.cost(shape, after)
-            steps.append(Step(layer, shape, after, counts, (field_h, field_w), (stride_h, stride_w)))
-            shape = after
-        return Trace(steps)

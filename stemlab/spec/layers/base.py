@@ -8,13 +8,18 @@ and linear layers, not of norms, activations or pools.
 from __future__ import annotations
 
 import functools
+import re
+from abc import abstractmethod
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 from pydantic import PlainValidator, WithJsonSchema
 
 from ...errors import nearest, one_of, short
 from ..base import LARGEST, Spec, pair, spec_error
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Shape(NamedTuple):
@@ -51,28 +56,54 @@ def linear_counts(weights: int, after: Shape, bias: bool) -> Counts:
 
 
 class ShapeError(ValueError):
-    """A feature map that a layer cannot take."""
+    """A feature map that a layer cannot take; `path` is where in the layer list."""
+
+    def __init__(self, message: str, path: tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class LayerSpec(Spec):
-    """Base of the layers: by default one that sees one position, keeps the shape and costs nothing."""
+    """Base of the layers: what a layer is (its fields), what it makes of a shape, what it costs, and its module.
+
+    A subclass has a field `op: Literal["its_name"] = "its_name"`, and says what differs from this base: a layer that
+    sees one position, keeps the shape and costs nothing. Shapes are channels, height, width; `dim` is the width of
+    the body that the stem is put on.
+    """
+
+    takes: ClassVar[str] = "other"
+    """What the layer is to a convolution before it: a "norm", an "act" or "other" (stemlab.modules.init)."""
 
     @cached_property
     def window(self) -> tuple[int, int, int, int]:
-        """Kernel (dilation included) and stride, (height, width, height, width)."""
+        """Kernel (dilation included) and stride, (height, width, height, width), where no shape decides them."""
         return (1, 1, 1, 1)
 
+    def reach(self, before: Shape, dim: int) -> tuple[int, int]:
+        """Return the height and width of the input that one position of the output sees."""
+        return self.window[:2]
+
     def output(self, shape: Shape, dim: int) -> Shape:
-        """Return the shape of the result on a body of width `dim`; ShapeError where there is none."""
+        """Return the shape of the result; ShapeError where there is none."""
         return shape
 
-    def cost(self, before: Shape, after: Shape) -> Counts:
+    def cost(self, before: Shape, after: Shape, dim: int) -> Counts:
         """Return what the layer costs for one image, from the shapes of its input and output."""
         return Counts()
 
+    @abstractmethod
+    def build(self, before: Shape, after: Shape, dim: int) -> nn.Module:
+        """Return the torch module: (batch, *before) -> (batch, *after), and other sizes alike."""
+
+    def init(self, module: nn.Module, behind: str) -> None:
+        """Initialise the weights of a module made by `build`, where they do not begin as they should.
+
+        `behind` is what takes its output: "norm", "act", "other", or "nothing" at the stem's end.
+        """
+
     def describe(self) -> str:
         """Return the layer in a few words."""
-        return type(self).__name__
+        return str(getattr(self, "op", type(self).__name__))
 
 
 class ExpandedIndex(int):
@@ -89,21 +120,37 @@ class ExpandedIndex(int):
         return len(layers) - 1
 
 
+_DIM = re.compile(r"dim(?:/([1-9]\d*))?")
+
+
 def _parse_channels(value: Any) -> int | str:
-    if value == "dim" or (type(value) is int and 0 < value <= LARGEST):
-        return value  # type: ignore[no-any-return]
+    if type(value) is int and 0 < value <= LARGEST:
+        return value
+    part = _DIM.fullmatch(value) if isinstance(value, str) else None
+    if part:
+        return "dim" if part[1] in (None, "1") else f"dim/{part[1]}"
     raise spec_error(
-        f"expected a positive whole number of channels (at most {LARGEST}) or 'dim' (the body's width), "
-        f"got {short(value)}"
+        f"expected a positive whole number of channels (at most {LARGEST}), 'dim' (the body's width) or a part of it "
+        f"such as 'dim/2', got {short(value)}"
     )
 
 
 Channels = Annotated[
-    int | Literal["dim"],
+    int | str,
     PlainValidator(_parse_channels),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "dim"}]}),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": f"^{_DIM.pattern}$"}]}),
 ]
-"""A number of channels, or "dim": the width of the body the stem is put on."""
+"""A number of channels, "dim" (the width of the body the stem is put on) or a part of it, "dim/2"."""
+
+
+def channels_on(channels: int | str, dim: int) -> int:
+    """Return how many channels these are on a body of width `dim`; ShapeError where the part is not whole."""
+    if isinstance(channels, int):
+        return channels
+    part = int(channels[4:] or 1)
+    if dim % part:
+        raise ShapeError(f"the body's dim (={dim}) is not divisible by {part}, as channels: {channels} needs")
+    return dim // part
 
 
 def show_size(size: int | tuple[int, int]) -> str:

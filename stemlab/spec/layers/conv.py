@@ -3,49 +3,52 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import PlainValidator, WithJsonSchema, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, model_validator
 
 from ...errors import short
-from ..base import LARGEST, PLAIN, Flag, Pair, PositiveInt, pair, parse_pair, spec_error
+from ..base import Flag, Number, Pair, PositiveInt, Spec, given, pair, relation_error, spec_error
 from .act import Act, ActLayer
-from .base import Channels, Counts, LayerSpec, Shape, ShapeError, linear_counts, not_empty, show_size
+from .base import Channels, Counts, LayerSpec, Shape, ShapeError, channels_on, linear_counts, not_empty, show_size
 from .norm import Norm, NormLayer
+from .padding import Padding, padded_size, sides_of, with_explicit_padding
 
+if TYPE_CHECKING:
+    from torch import nn
 
-def _parse_padding(value: Any) -> int | tuple[int, ...] | str:
-    if value in ("same", "tf_same") or (type(value) is int and 0 <= value <= LARGEST):
-        return value  # type: ignore[no-any-return]
-    if (
-        isinstance(value, (list, tuple))
-        and len(value) == 4
-        and all(type(v) is int and 0 <= v <= LARGEST for v in value)
-    ):
-        return value[0] if len(set(value)) == 1 else tuple(value)
-    raise spec_error(
-        f"expected a whole number, [left, right, top, bottom], 'same' or 'tf_same' (TensorFlow's), got {short(value)}"
-    )
-
-
-Padding = Annotated[
-    int | tuple[int, int, int, int] | Literal["same", "tf_same"],
-    PlainValidator(_parse_padding),
-    PLAIN,
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 0},
-                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 4, "maxItems": 4},
-                {"enum": ["same", "tf_same"]},
-            ]
-        }
-    ),
-]
-"""Zeros around the map: one number, [left, right, top, bottom], "same" (half the kernel) or "tf_same"."""
 
 Order = Literal["conv-norm-act", "conv-act-norm"]
+
+
+class Standardize(Spec):
+    """Weight standardisation (arXiv 1903.10520): each filter has zero mean and unit variance.
+
+    With `gain`, a learned scale a channel times gamma / sqrt(fan_in), as in arXiv 2101.08692.
+    """
+
+    eps: Annotated[Number, Field(gt=0)] = 1e-6
+    gain: Flag = False
+    gamma: Annotated[Number, Field(gt=0)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            data = given(data)
+            if data.get("gain") is True:
+                data = {"gamma": 1.0, **data}
+            elif "gamma" in data:
+                raise relation_error("gamma scales the gain; it needs gain: true", at=("gamma",))
+        return data
+
+
+def _parse_standardize(value: Any) -> Any:
+    if isinstance(value, bool):
+        return {} if value else None
+    if value is not None and not isinstance(value, (dict, Standardize)):
+        raise spec_error(f"expected true, false or a mapping with eps and gain, got {short(value)}")
+    return value
 
 
 class ConvLayer(LayerSpec):
@@ -63,23 +66,12 @@ class ConvLayer(LayerSpec):
     dilation: Pair = 1
     groups: PositiveInt | Literal["depthwise"] = 1
     bias: Flag = False
+    standardize: Annotated[Standardize | None, BeforeValidator(_parse_standardize)] = None
     norm: Norm = None
     act: Act = None
     order: Order | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _explicit_padding(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("padding", "same") == "same":
-            try:
-                kernel, dilation = (pair(parse_pair(data.get(name, 1))) for name in ("kernel", "dilation"))
-            except PydanticCustomError:
-                return data  # the field's own validator says what is wrong with it
-            (kh, kw), (dh, dw) = kernel, dilation
-            ph, pw = dh * (kh - 1), dw * (kw - 1)
-            sides = (pw // 2, pw - pw // 2, ph // 2, ph - ph // 2)
-            data = {**data, "padding": sides}
-        return data
+    _explicit_padding = model_validator(mode="before")(with_explicit_padding)
 
     def then(self) -> tuple[NormLayer | ActLayer, ...]:
         """Return the norm and the activation behind the convolution, in the order asked for."""
@@ -107,35 +99,59 @@ class ConvLayer(LayerSpec):
         extras = [
             "depthwise" if self.groups == "depthwise" else f"{self.groups} groups" if self.groups != 1 else "",
             f"dilation {show_size(self.dilation)}" if self.dilation != 1 else "",
+            "weights standardised" if self.standardize else "",
             "bias" if self.bias else "",
         ]
         stride = f" stride {show_size(self.stride)}" if self.stride != 1 else ""
         return ", ".join([f"conv {show_size(self.kernel)}{stride}", *filter(None, extras)])
 
     def output(self, shape: Shape, dim: int) -> Shape:
-        """Return the shape of the result on a body of width `dim`; ShapeError where there is none."""
-        channels = dim if self.channels == "dim" else self.channels
+        """Return the shape of the result; ShapeError where there is none."""
+        channels = channels_on(self.channels, dim)
         groups = self.group_count(shape.channels)
         for side, count in (("in", shape.channels), ("out", channels)):
             if count % groups:
                 raise ShapeError(f"conv: {side}_channels (={count}) must be divisible by groups (={groups})")
-        kh, kw, sh, sw = self.window
-        if self.padding == "tf_same":
-            return Shape(channels, -(-shape.height // sh), -(-shape.width // sw))
-        left, right, top, bottom = self.sides()
-        height = (shape.height + top + bottom - kh) // sh + 1
-        width = (shape.width + left + right - kw) // sw + 1
+        height, width = padded_size(shape[1:], self.window, sides_of(self.padding))
         return not_empty("conv", Shape(channels, height, width), shape, self.kernel)
 
-    def sides(self) -> tuple[int, int, int, int]:
-        """Return the padding as (left, right, top, bottom); not for "tf_same", which depends on the input."""
-        if isinstance(self.padding, int):
-            return (self.padding,) * 4
-        assert isinstance(self.padding, tuple)
-        return self.padding
-
-    def cost(self, before: Shape, after: Shape) -> Counts:
+    def cost(self, before: Shape, after: Shape, dim: int) -> Counts:
         """Multiply-adds of the convolution; padding zeros count, as in every counter of the field."""
         kh, kw = pair(self.kernel)
         weights = kh * kw * (before.channels // self.group_count(before.channels)) * after.channels
-        return linear_counts(weights, after, self.bias)
+        counts = linear_counts(weights, after, self.bias)
+        gains = after.channels if self.standardize and self.standardize.gain else 0
+        return counts._replace(params=counts.params + gains)
+
+    def build(self, before: Shape, after: Shape, dim: int) -> nn.Module:
+        """Return torch's convolution, or timm's where it is standardised or padded as TensorFlow does."""
+        from timm.layers import Conv2dSame, ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
+        from torch import nn
+
+        sides = sides_of(self.padding)
+        left, right, top, bottom = sides or (0, 0, 0, 0)
+        even = left == right and top == bottom
+        fields: dict[str, Any] = {
+            "kernel_size": pair(self.kernel),
+            "stride": pair(self.stride),
+            "dilation": pair(self.dilation),
+            "groups": self.group_count(before.channels),
+            "bias": self.bias,
+        }
+        kind: type[nn.Module] = nn.Conv2d if sides else Conv2dSame
+        if self.standardize:
+            fields["eps"] = self.standardize.eps
+            kind = StdConv2d if sides else StdConv2dSame
+            if self.standardize.gain:
+                fields["gamma"] = self.standardize.gamma
+                kind = ScaledStdConv2d if sides else ScaledStdConv2dSame
+        if sides:
+            fields["padding"] = (top, left) if even else 0
+        conv = kind(before.channels, after.channels, **fields)
+        return conv if even else nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), conv)
+
+    def init(self, module: nn.Module, behind: str) -> None:
+        """Initialise by the rules of stemlab.modules.init."""
+        from ...modules.init import init_convs
+
+        init_convs(module, behind)  # type: ignore[arg-type]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
 from ..base import Flag, Number, PositiveInt, given, relation_error
 from .base import Counts, LayerSpec, Shape, ShapeError, kind_schema, parse_kind
+
+if TYPE_CHECKING:
+    from torch import nn
 
 NormKind = Literal["batch", "layer", "group", "instance", "rms"]
 NORM_EPS = {"batch": 1e-5, "layer": 1e-6, "group": 1e-5, "instance": 1e-5, "rms": 1e-6}
@@ -16,6 +19,8 @@ NORM_EPS = {"batch": 1e-5, "layer": 1e-6, "group": 1e-5, "instance": 1e-5, "rms"
 
 class NormLayer(LayerSpec):
     """Normalisation. `layer` and `rms` work over the channels of each position."""
+
+    takes: ClassVar[str] = "norm"
 
     op: Literal["norm"] = "norm"
     kind: NormKind
@@ -51,10 +56,25 @@ class NormLayer(LayerSpec):
             raise ShapeError(f"group norm: {shape.channels} channels are not divisible by groups (={self.groups})")
         return shape
 
-    def cost(self, before: Shape, after: Shape) -> Counts:
+    def cost(self, before: Shape, after: Shape, dim: int) -> Counts:
         """A scale and a shift per channel; no multiply-adds by the papers' convention."""
         weights = {"rms": 1}.get(self.kind, 2) if self.affine else 0
         return Counts(params=weights * after.channels)
+
+    def build(self, before: Shape, after: Shape, dim: int) -> nn.Module:
+        """Return torch's norm, or timm's where it is over the channels of each position."""
+        from timm.layers import LayerNorm2d, RmsNorm2d
+        from torch import nn
+
+        if self.kind == "group":
+            return nn.GroupNorm(self.groups or 1, before.channels, eps=self.eps, affine=self.affine)
+        kinds: dict[str, type[nn.Module]] = {
+            "batch": nn.BatchNorm2d,
+            "layer": LayerNorm2d,
+            "instance": nn.InstanceNorm2d,
+            "rms": RmsNorm2d,
+        }
+        return kinds[self.kind](before.channels, eps=self.eps, affine=self.affine)
 
 
 def parse_norm(value: Any) -> NormLayer | None:

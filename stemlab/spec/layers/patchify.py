@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..base import Flag, Pair, pair
-from .base import Channels, Counts, LayerSpec, Shape, ShapeError, linear_counts, show_size
+from .base import Channels, Counts, LayerSpec, Shape, ShapeError, channels_on, linear_counts, show_size
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class PatchifyLayer(LayerSpec):
@@ -31,10 +34,15 @@ class PatchifyLayer(LayerSpec):
         ph, pw = pair(self.patch)
         if shape.height % ph or shape.width % pw:
             raise ShapeError(f"patchify: a map of {shape.height}x{shape.width} is not divisible by patch {self.patch}")
-        channels = dim if self.channels == "dim" else self.channels
-        return Shape(channels, shape.height // ph, shape.width // pw)
+        return Shape(channels_on(self.channels, dim), shape.height // ph, shape.width // pw)
 
-    def cost(self, before: Shape, after: Shape) -> Counts:
+    def cost(self, before: Shape, after: Shape, dim: int) -> Counts:
         """One linear layer on each patch."""
         ph, pw = pair(self.patch)
         return linear_counts(ph * pw * before.channels * after.channels, after, self.bias)
+
+    def build(self, before: Shape, after: Shape, dim: int) -> nn.Module:
+        """Return the Patchify module, initialised as in arXiv 2106.14881."""
+        from ...modules.patchify import Patchify
+
+        return Patchify(before.channels, after.channels, pair(self.patch), self.bias)
