@@ -201,7 +201,7 @@ COMMANDS = {
     "report": {"folder"},
     "schema": {"kind"},
     "search": {"file", "--out", "--trials", "--engine", "--set", "--dry-run", "--resume", "--json"},
-    "zoo": {"name", "--family", "--stride", "--max-params", "--json"},
+    "zoo": {"name", "--family", "--stride", "--max-params", "--markdown", "--json"},
 }
 
 
