@@ -84,11 +84,11 @@ def test_specs_stand_on_errors_alone():
     assert not any(below(other, "stemlab") for other in imports("stemlab.errors"))
 
 
-LIGHT = ("spec", "space", "costing", "matching", "candidate", "records", "zoo", "analysis", "errors")
+LIGHT = ("spec", "space", "costing", "body_costing", "matching", "candidate", "records", "zoo", "analysis", "errors")
 HEAVY = ("torch", "torchvision", "timm", "einops", "nni", "sklearn", "safetensors")
 LAYERS = [
     ("spec", "errors"),
-    ("space", "costing", "matching", "zoo", "records", "candidate"),
+    ("space", "costing", "body_costing", "matching", "zoo", "records", "candidate"),
     ("builders", "data", "analysis"),
     ("train", "report"),
     ("engine",),

@@ -1,8 +1,9 @@
 """What things are: the specs. Pydantic only; nothing here imports torch."""
 
 from .base import Spec
+from .body import BodySpec, RopeSpec
 from .layers import ActLayer, ConvLayer, Counts, NormLayer, PatchifyLayer, PoolLayer, Shape
-from .model import BodySpec, MatchSpec, ModelSpec
+from .model import MatchSpec, ModelSpec
 from .stem import StemSpec, Step
 from .study import EngineSpec, SearchSettings, SearchSpec, TrialSpec
 from .training import DataSpec, TrainSpec
@@ -19,6 +20,7 @@ __all__ = [
     "NormLayer",
     "PatchifyLayer",
     "PoolLayer",
+    "RopeSpec",
     "SearchSettings",
     "SearchSpec",
     "Shape",
