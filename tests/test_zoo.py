@@ -69,8 +69,6 @@ def settled(trace) -> list:
             size = {"kernel": layer.patch, "stride": layer.patch, "padding": 0}
             layer = ConvLayer(channels=layer.channels, bias=layer.bias, **size)
         words = layer.canonical()
-        if words.get("kernel") == 1 and words.get("padding") == "tf_same":
-            words["padding"] = 0  # one pixel needs no padding
         if isinstance(layer, ConvLayer):
             words |= {"channels": step.after.channels, "groups": layer.group_count(step.before.channels)}
         if isinstance(layer, ParallelLayer):
