@@ -1,5 +1,6 @@
 """Stems as pictures: SVG from their traces, without torch or matplotlib."""
 
-from .figure import Diagram, check_path, diagram
+from .document import Diagram, check_path
+from .figure import diagram
 
 __all__ = ["Diagram", "check_path", "diagram"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..spec.layers import Counts, ParallelLayer, Shape, Step, Trace
+from ..spec.layers import Counts, ParallelLayer, Step, Trace
 
 _FEWEST_PLAIN = 3
 _LONGEST_PERIOD = 8
@@ -95,11 +95,19 @@ def _blocks(trace: Trace) -> list[Block]:
             blocks[-1] = replace(blocks[-1], strips=(*blocks[-1].strips, step))
         else:
             blocks.append(Block(None, (step,), trace.dim))
-    return blocks
+    return [piece for index, block in enumerate(blocks) for piece in _parted(block, blocks[index - 1 : index])]
+
+
+def _parted(block: Block, before: Sequence[Block]) -> tuple[Block, ...]:
+    """Return a block that repeats the one before it but for a norm behind it as two, so that the repetition shows."""
+    heads = [other.head[:3] for other in (*before, block) if other.branches and other.head]
+    if block.strips and len(heads) == 2 and heads[0] == heads[1] and not before[0].strips:
+        return replace(block, strips=()), replace(block, head=None)
+    return (block,)
 
 
 def _repetition(kinds: Sequence[int], start: int) -> tuple[int, int]:
-    """Return the period and the number of repetitions, from `start` on, that cover most; the shortest period of equals."""
+    """Return the period and the number of repetitions, from `start` on, that cover most; of equals the shortest."""
     best = (1, 1)
     for period in range(1, min(_LONGEST_PERIOD, (len(kinds) - start) // 2) + 1):
         pattern, times = kinds[start : start + period], 1
@@ -110,12 +118,10 @@ def _repetition(kinds: Sequence[int], start: int) -> tuple[int, int]:
     return best
 
 
-def shapes(trace: Trace) -> list[Shape]:
-    """Return the shapes of all maps on the way, those within branches too."""
-    found = [trace.start]
+def all_steps(trace: Trace) -> Iterator[Step]:
+    """Yield the steps of a trace, those within branches behind the one that holds them."""
     for step in trace:
-        found.append(step.after)
+        yield step
         if isinstance(step.layer, ParallelLayer):
             for branch in step.layer.traces(step.before, trace.dim):
-                found += shapes(branch)
-    return found
+                yield from all_steps(branch)

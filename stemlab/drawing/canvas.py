@@ -42,48 +42,57 @@ class Canvas:
         self._elements.append("</g>")
 
     def rect(
-        self, x: float, y: float, width: float, height: float, fill: str, edge: str = "", round: float = 0
+        self, x: float, y: float, width: float, height: float, fill: str, edge: str | None = None, round: float = 0
     ) -> None:
         """Draw a rectangle."""
-        corner = f' rx="{_number(round)}"' if round else ""
-        line = f' stroke="{edge}"' if edge else ""
-        self._add("rect", f'x="{_number(x)}" y="{_number(y)}" width="{_number(width)}" height="{_number(height)}"{corner} '
-                  f'fill="{fill}"{line}')  # fmt: skip
+        self._add("rect", x=x, y=y, width=width, height=height, rx=round or None, fill=fill, stroke=edge)
 
     def polygon(self, points: Sequence[Point], fill: str, edge: str) -> None:
         """Draw a filled polygon."""
-        places = " ".join(f"{_number(x)},{_number(y)}" for x, y in points)
-        self._add("polygon", f'points="{places}" fill="{fill}" stroke="{edge}" stroke-width="0.8" stroke-linejoin="round"')
+        corners = " ".join(f"{_number(x)},{_number(y)}" for x, y in points)
+        self._add("polygon", points=corners, fill=fill, stroke=edge, stroke_width=0.8, stroke_linejoin="round")
 
     def line(self, points: Sequence[Point], colour: str = INK, thick: float = 1.2) -> None:
         """Draw a line through points."""
-        path = "L".join(f"{_number(x)} {_number(y)}" for x, y in points)
-        self._add("path", f'd="M{path}" fill="none" stroke="{colour}" stroke-width="{_number(thick)}" stroke-linejoin="round"')
+        path = "M" + "L".join(f"{_number(x)} {_number(y)}" for x, y in points)
+        self._add("path", d=path, fill="none", stroke=colour, stroke_width=thick, stroke_linejoin="round")
 
     def arrow(self, x: float, top: float, bottom: float) -> None:
         """Draw a line down into what begins at `bottom`."""
         self.line(((x, top), (x, bottom - 3)))
-        self._add("path", f'd="M{_number(x - 3.2)} {_number(bottom - 5.5)}h6.4L{_number(x)} {_number(bottom)}z" fill="{INK}"')
+        self._add(
+            "path", d=f"M{_number(x - 3.2)} {_number(bottom - 5.5)}h6.4L{_number(x)} {_number(bottom)}z", fill=INK
+        )
 
     def dot(self, x: float, y: float, radius: float, fill: str = INK) -> None:
         """Draw a disc with an edge of ink."""
-        self._add("circle", f'cx="{_number(x)}" cy="{_number(y)}" r="{_number(radius)}" fill="{fill}" stroke="{INK}" stroke-width="1.2"')
+        self._add("circle", cx=x, cy=y, r=radius, fill=fill, stroke=INK, stroke_width=1.2)
 
     def text(
-        self, x: float, y: float, words: str, size: float, colour: str = INK, bold: bool = False, anchor: str = "start",
+        self,
+        x: float,
+        y: float,
+        words: str,
+        size: float,
+        colour: str = INK,
+        bold: bool = False,
+        anchor: str | None = None,
         behind: str = "",
     ) -> None:
         """Write a line whose baseline is at y; `behind` goes on in plain type where the words are bold."""
-        weight = ' font-weight="700"' if bold and not behind else ""
-        place = "" if anchor == "start" else f' text-anchor="{anchor}"'
-        inner = escape(words)
+        inner = escape(clean(words))
         if behind:
             inner = f'<tspan font-weight="700">{inner}</tspan>{escape(behind)}'
-        self._add("text", f'x="{_number(x)}" y="{_number(y)}" font-size="{_number(size)}"{weight}{place} fill="{colour}"',
-                  inner)
+        weight = 700 if bold and not behind else None
+        self._add("text", inner, x=x, y=y, font_size=size, font_weight=weight, text_anchor=anchor, fill=colour)
 
-    def _add(self, name: str, attributes: str, inner: str = "") -> None:
-        self._elements.append(f"<{name} {attributes}>{inner}</{name}>" if inner else f"<{name} {attributes}/>")
+    def _add(self, element: str, inner: str = "", /, **attributes: float | str | None) -> None:
+        written = " ".join(
+            f'{name.replace("_", "-")}="{value if isinstance(value, str) else _number(value)}"'
+            for name, value in attributes.items()
+            if value is not None
+        )
+        self._elements.append(f"<{element} {written}" + (f">{inner}</{element}>" if inner else "/>"))
 
 
 def _number(value: float) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..spec.layers import ParallelLayer, Shape, Step, Trace
-from .blocks import Block, runs
+from .blocks import Block, all_steps, runs
 from .canvas import Canvas
 from .labels import label, tooltip
 from .style import CARDS, FAINT, INK, LOOKS, PAPER, SOFT
@@ -21,7 +21,7 @@ NAME, DETAIL, STRIP = 11.0, 9.5, 9.5
 
 GAP = 14.0
 _PAD, _BOX, _DETAIL_LINE, _STRIP_LINE, _PILL = 7.0, 22.0, 11.5, 14.0, 14.0
-_NARROWEST, _WIDEST, _MORE = 96.0, 150.0, 56.0
+_NARROWEST, _WIDEST, _MORE = 96.0, 150.0, 72.0
 _APART, _CARD_PAD, _MERGE = 14.0, 9.0, 8.5
 
 
@@ -35,7 +35,7 @@ class Scale:
     @classmethod
     def of(cls, traces: Iterable[Trace]) -> Scale:
         """Return the scale on which all boxes of these stems can be compared."""
-        steps = [step for trace in traces for step in _all_steps(trace)]
+        steps = [step for trace in traces for step in all_steps(trace)]
         needs = [_needs(step) for step in steps if not isinstance(step.layer, ParallelLayer)]
         least = min(max([_NARROWEST, *needs]), _WIDEST)
         return cls(math.ceil(least), max([1, *(step.after.channels for step in steps)]))
@@ -43,14 +43,6 @@ class Scale:
     def width(self, shape: Shape) -> float:
         """Return the width of the box of a layer with that output."""
         return self.least + _MORE * math.sqrt(shape.channels / self.channels)
-
-
-def _all_steps(trace: Trace) -> Iterable[Step]:
-    for step in trace:
-        yield step
-        if isinstance(step.layer, ParallelLayer):
-            for branch in step.layer.traces(step.before, trace.dim):
-                yield from _all_steps(branch)
 
 
 def _needs(step: Step) -> float:
@@ -89,7 +81,7 @@ class Box:
         words = label(step)
         fill, edge = LOOKS[words.look]
         with canvas.group("layer", tooltip(step, self.block.times)):
-            canvas.rect(x, y, self.width, self.head_height, fill, edge, round=2.5)
+            canvas.rect(x, y, self.width, self.head_height, fill, edge, round=0 if self.block.strips else 2.5)
             room = self.width - 2 * _PAD - _pill(words.stride)
             name = fit(words.name, room, NAME, bold=True)
             more = fit(words.more, room - width(name, NAME, bold=True), NAME) if name == words.name else ""
@@ -208,13 +200,16 @@ class Stack:
                 self.brackets.append((reach + 6, start, end - GAP, words))
                 reach += 6 + 4 + width(words, NAME, bold=True)
             self.left = max(self.left, reach)
-        self.height = max(end - GAP, 0.0)
+        self.height: float = max(end - GAP, 0.0)
 
     def draw(self, canvas: Canvas, x: float, y: float, above: float) -> float:
         """Draw it below y, its axis at x, with a line from `above`; return where its last part ends."""
         for entry in self.entries:
             top = y + entry.top + (entry.height - entry.part.height) / 2
-            canvas.arrow(x, above, top)
+            if isinstance(entry.part, Fork):
+                canvas.line(((x, above), (x, top)))
+            else:
+                canvas.arrow(x, above, top)
             entry.part.draw(canvas, x, top)
             above = top + entry.part.height
         for reach, start, end, words in self.brackets:

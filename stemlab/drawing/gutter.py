@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..spec.layers import Shape, Step, Trace
 from .blocks import Block
 from .canvas import Canvas
-from .style import BAR, BACK, PAPER, SIDE, SOFT
+from .style import BACK, BAR, PAPER, SIDE, SOFT
 from .text import human, side, size, width
 
 LARGE, SMALL = 11.0, 9.5
@@ -35,6 +35,11 @@ class MapScale:
         front = [max(2.5, _SIDE * math.sqrt(length / self.pixels)) for length in (shape.width, shape.height)]
         depth = max(2.0, _DEPTH * math.sqrt(shape.channels / self.channels))
         return front[0], front[1], _SLANT[0] * depth, _SLANT[1] * depth
+
+    def row_height(self, shape: Shape) -> float:
+        """Return how high the row of a map has to be."""
+        _, h, _, dy = self.box(shape)
+        return max(_LEAST_ROW, h + dy + 3)
 
     def draw(self, canvas: Canvas, shape: Shape, x: float, middle: float) -> None:
         """Draw a map as a box of its proportions, its left side at x."""
@@ -68,7 +73,7 @@ class Row:
     def place(self) -> str:
         """The stride so far and the receptive field."""
         if self.step is None:
-            return "channels × height × width"
+            return "C × H × W"
         return f"stride {side(self.step.stride)} · sees {side(self.step.receptive_field)} px"
 
     @property
@@ -81,8 +86,8 @@ class Row:
 class Gutter:
     """The columns beside a stem: glyph, shape, cost."""
 
-    def __init__(self, rows: Sequence[Row], maps: MapScale, most_flops: int) -> None:
-        self.maps, self.most_flops = maps, most_flops
+    def __init__(self, rows: Sequence[Row], maps: MapScale) -> None:
+        self.maps = maps
         boxes = [maps.box(row.shape) for row in rows]
         self.glyphs = max(w + dx for w, _, dx, _ in boxes)
         texts = [max(width(size(r.shape), LARGE, bold=True), width(r.place, SMALL)) for r in rows]
@@ -90,20 +95,15 @@ class Gutter:
         bar = _BAR + 5 + width("100.0%", LARGE, bold=True)
         self.width = self.costs + max([bar, *(width(row.cost, SMALL) for row in rows)])
 
-    def height(self, shape: Shape) -> float:
-        """Return how high a row with that map has to be."""
-        _, h, _, dy = self.maps.box(shape)
-        return max(_LEAST_ROW, h + dy + 3)
-
-    def draw(self, canvas: Canvas, row: Row, x: float, middle: float) -> None:
-        """Draw a row about a height."""
+    def draw(self, canvas: Canvas, row: Row, x: float, middle: float, longest: int) -> None:
+        """Draw a row about a height; the bar of `longest` flops is the longest."""
         self.maps.draw(canvas, row.shape, x, middle)
         words = x + self.glyphs + 8
         canvas.text(words, middle - 2, size(row.shape), LARGE, bold=True)
         canvas.text(words, middle + 10, row.place, SMALL, SOFT)
         cost = x + self.costs
         if row.flops:
-            bar = max(1.0, _BAR * row.flops / self.most_flops)
+            bar = max(1.0, _BAR * row.flops / longest)
             canvas.rect(cost, middle - 10.5, bar, 9, BAR)
             canvas.text(cost + bar + 5, middle - 2, row.share, LARGE, bold=True)
         if row.cost:

@@ -81,7 +81,9 @@ def _extras(layer: ConvLayer, before: Shape, after: Shape) -> tuple[str, ...]:
     groups = layer.group_count(before.channels)
     kind = "depthwise" if groups == before.channels > 1 else f"{groups} groups" if groups > 1 else ""
     dilation = "" if pair(layer.dilation) == (1, 1) else f"dilation {side(pair(layer.dilation))}"
-    return tuple(filter(None, (kind, dilation, "std. weights" if layer.standardize else "", "bias" if layer.bias else "")))
+    return tuple(
+        filter(None, (kind, dilation, "std. weights" if layer.standardize else "", "bias" if layer.bias else ""))
+    )
 
 
 def tooltip(step: Step, times: int = 1) -> str:

@@ -20,7 +20,9 @@ _WIDTHS = {
 _OTHER_ASCII, _OTHER, _BOLD = 0.7, 1.3, 1.14
 
 # What XML 1.0 cannot hold, and what would turn the direction of the text around it.
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\u200d\u2010-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_FORBIDDEN = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u200d\u2010-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)
 
 
 def clean(text: str) -> str:
