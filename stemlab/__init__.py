@@ -9,8 +9,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import zoo
-    from .api import Study, build, build_stem, cost, load, match, search
+    from .api import Study, build, build_stem, cost, diagram, load, match, search
     from .costing import Cost
+    from .drawing import Diagram
     from .errors import EngineError, InfeasibleError, SpecError, StemlabError, StudyError
     from .matching import MatchResult
     from .spec import BodySpec, DataSpec, MatchSpec, ModelSpec, SearchSpec, StemSpec, TrainSpec
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 # Where each public name lives. They are imported on first use: torch takes seconds, and most of the library
 # does without it.
 _HOMES = {
-    **dict.fromkeys(("Study", "build", "build_stem", "cost", "load", "match", "search"), ".api"),
+    **dict.fromkeys(("Study", "build", "build_stem", "cost", "diagram", "load", "match", "search"), ".api"),
     **dict.fromkeys(("EngineError", "InfeasibleError", "SpecError", "StemlabError", "StudyError"), ".errors"),
     **dict.fromkeys(("BodySpec", "DataSpec", "MatchSpec", "ModelSpec", "SearchSpec", "StemSpec", "TrainSpec"), ".spec"),
     "Cost": ".costing",
+    "Diagram": ".drawing",
     "MatchResult": ".matching",
 }
 
@@ -29,6 +31,7 @@ __all__ = [
     "BodySpec",
     "Cost",
     "DataSpec",
+    "Diagram",
     "EngineError",
     "InfeasibleError",
     "MatchResult",
@@ -44,6 +47,7 @@ __all__ = [
     "build",
     "build_stem",
     "cost",
+    "diagram",
     "load",
     "match",
     "search",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from ..quantities import human
 from ..spec.layers import Counts, Trace
 from .canvas import Canvas
 from .flow import GAP, Scale, Stack
 from .gutter import Gutter, MapScale, Row
 from .style import INK, PAPER, SOFT
-from .text import fit, human, shares, side, size, width
+from .text import fit, shares, side, size, width
 from .totals import Totals
 
 _TITLE, _NOTE, _END, _PILL, _APART = 15.0, 10.5, 11.0, 22.0, 18.0
@@ -35,7 +36,8 @@ class Column:
     def draw(self, canvas: Canvas, x: float, y: float, top: float, foot: float, longest: int) -> None:
         """Draw the column, its left edge at x: the title below y, the flow from `top`, the totals at `foot`."""
         with canvas.group("stem", self.words()):
-            canvas.text(x, y + 12, fit(self.title, self.width, _TITLE, bold=True), _TITLE, bold=True)
+            if self.title:
+                canvas.text(x, y + 12, fit(self.title, self.width, _TITLE, bold=True), _TITLE, bold=True)
             if self.note:
                 canvas.text(x, y + 28, fit(self.note, self.width, _NOTE), _NOTE, SOFT)
             axis, gutter = x + self.left, x + self.left + self.right + _APART

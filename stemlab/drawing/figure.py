@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import SpecError
+from ..quantities import human
 from ..spec.layers import Counts, ParallelLayer, Trace
 from .blocks import all_steps
 from .canvas import Canvas
@@ -12,7 +13,7 @@ from .column import Column
 from .flow import Scale
 from .gutter import MapScale
 from .style import SOFT
-from .text import clean, human, wrap
+from .text import clean, wrap
 from .totals import HEIGHT
 
 _MARGIN, _BETWEEN, _BELOW, _BROADEST, _SMALL = 18.0, 34.0, 24.0, 1700.0, 9.5

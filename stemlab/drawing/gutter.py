@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..quantities import human
 from ..spec.layers import Shape, Step, Trace
 from .blocks import Block
 from .canvas import Canvas
 from .style import BACK, BAR, PAPER, SIDE, SOFT
-from .text import human, side, size, width
+from .text import side, size, width
 
 LARGE, SMALL = 11.0, 9.5
 _SIDE, _DEPTH, _SLANT = 26.0, 22.0, (0.72, 0.5)

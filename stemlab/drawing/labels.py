@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..quantities import human
 from ..spec.base import pair
 from ..spec.layers import (
     ActLayer,
@@ -17,7 +18,7 @@ from ..spec.layers import (
     SpaceToDepthLayer,
     Step,
 )
-from .text import human, side, size
+from .text import side, size
 
 _ACTS = {
     "relu": "ReLU",

@@ -1,4 +1,4 @@
-"""Text in a picture: how wide it is at most, how it is made to fit, and how numbers are said."""
+"""Text in a picture: how wide it is at most, how it is made to fit."""
 
 from __future__ import annotations
 
@@ -55,14 +55,6 @@ def wrap(pieces: Iterable[str], between: str, room: float, size: float, most: in
         else:
             lines.append(piece)
     return [fit(line, room, size) for line in lines]
-
-
-def human(value: float) -> str:
-    """Return a count as people say it: 1.08G, 4.83M, 512."""
-    for limit, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= 0.9995 * limit:  # what rounds to a thousand of one is one of the next
-            return f"{value / limit:.3g}{suffix}"
-    return f"{value:g}"
 
 
 def size(pair: Sequence[int]) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ..quantities import human
 from ..spec.layers import Counts, Trace
 from .canvas import Canvas
 from .style import BAR, FAINT, SOFT
-from .text import human, side, width
+from .text import side, width
 
 HEIGHT = 44.0
 _NAME, _VALUE, _NARROWEST, _APART = 9.5, 13.0, 58.0, 14.0

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..drawing import diagram
 from ..errors import SpecError, nearest, one_of
 from ..spec import BodySpec, ModelSpec, StemSpec, Trace, published
 from ..spec.base import pair
@@ -79,6 +80,10 @@ class ZooEntry:
     def bibtex(self) -> str:
         """Return a BibTeX entry of the paper."""
         return self.paper.bibtex(self.family)
+
+    def _repr_svg_(self) -> str:
+        """Return the picture that a notebook shows."""
+        return diagram(self.trace(), self.name, f"{self.title} ({self.paper.citation})")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry as `stemlab zoo --json` prints it, with the cost, stride and receptive field of the stem."""
