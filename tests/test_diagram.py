@@ -391,6 +391,11 @@ def test_a_picture_is_saved_whole(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.svg", "folder.svg"]
 
 
+def test_the_example_of_the_docs_is_as_drawn_today():
+    example = (REPOSITORY / "docs" / "diagram.svg").read_text(encoding="utf-8")
+    assert example == stemlab.diagram("vit_p_4gf", "vit_c_4gf").svg
+
+
 # The command line.
 
 

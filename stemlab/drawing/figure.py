@@ -14,7 +14,6 @@ from .flow import Scale
 from .gutter import MapScale
 from .style import SOFT
 from .text import clean, wrap
-from .totals import HEIGHT
 
 _MARGIN, _BETWEEN, _BELOW, _BROADEST, _SMALL = 18.0, 34.0, 24.0, 1700.0, 9.5
 
@@ -82,7 +81,7 @@ def _draw_row(canvas: Canvas, columns: Sequence[Column], y: float, longest: int)
     for column in columns:
         column.draw(canvas, x, y, top, foot, longest)
         x += column.width + _BETWEEN
-    return foot + HEIGHT
+    return foot + max(column.totals.height for column in columns)
 
 
 def _each(given: str | Sequence[str] | None, count: int, what: str) -> list[str]:

@@ -8,7 +8,6 @@ from .canvas import Canvas
 from .style import BAR, FAINT, SOFT
 from .text import side, width
 
-HEIGHT = 44.0
 _NAME, _VALUE, _NARROWEST, _APART = 9.5, 13.0, 58.0, 14.0
 
 
@@ -24,6 +23,7 @@ class Totals:
             ("receptive field", f"{side(trace.receptive_field)} px", 0, 0),
             ("tokens × width", f"{trace.tokens} × {end.channels}", 0, 0),
         ]
+        self.height = 44.0 if most else 34.0
         self.needs = [
             max(width(name, _NAME), width(value, _VALUE, bold=True), _NARROWEST if most else 0)
             for name, value, _, most in self.cells
