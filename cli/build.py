@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stemlab.errors import EngineError
+from stemlab.quantities import human
 
-from .output import console, human, match_line, print_json
+from .output import console, match_line, print_json
 
 if TYPE_CHECKING:
     from stemlab import MatchResult, ModelSpec
@@ -21,6 +22,7 @@ def run(
     spec: Annotated[str, typer.Argument(help="A model: spec.json or .yaml, or a name from the zoo.")],
     out: Annotated[Path | None, typer.Option(help="Write config.json and model.safetensors into this folder.")] = None,
     seed: Annotated[int, typer.Option(help="The seed of the initial weights.")] = 0,
+    diagram: Annotated[Path | None, typer.Option(help="Draw the stem into this SVG file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")] = False,
 ) -> None:
     """Build a model from its spec; show its layers, shapes and cost."""
@@ -28,6 +30,8 @@ def run(
 
     model = stemlab.load(spec)
     matched = stemlab.match(spec)
+    if diagram is not None:
+        stemlab.diagram(spec).save(diagram)
     try:
         built = stemlab.build(spec, seed=seed)
     except RuntimeError as error:
@@ -47,10 +51,13 @@ def run(
                 "cost": matched.cost.as_dict(),
                 "built_params": params,
                 "out": str(out) if out else None,
+                "diagram": str(diagram) if diagram else None,
             }
         )
         return
     _show(model, matched, params)
+    if diagram is not None:
+        print(f"wrote   {diagram}")
     if out is not None:
         print(f"wrote   {out / 'config.json'}, {out / 'model.safetensors'}")
 

@@ -9,9 +9,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import zoo
-    from .api import Study, build, build_stem, cost, load, match, search
+    from .api import Study, build, build_stem, cost, diagram, load, match, search
     from .builders.fuse import fuse
     from .costing import Cost
+    from .drawing import Diagram
     from .errors import EngineError, InfeasibleError, SpecError, StemlabError, StudyError
     from .matching import MatchResult
     from .spec import (
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
 # Where each public name lives. They are imported on first use: torch takes seconds, and most of the library
 # does without it.
 _HOMES = {
-    **dict.fromkeys(("Study", "build", "build_stem", "cost", "load", "match", "search"), ".api"),
+    **dict.fromkeys(("Study", "build", "build_stem", "cost", "diagram", "load", "match", "search"), ".api"),
     **dict.fromkeys(("EngineError", "InfeasibleError", "SpecError", "StemlabError", "StudyError"), ".errors"),
     **dict.fromkeys(("BodySpec", "DataSpec", "MatchSpec", "ModelSpec", "SearchSpec", "StemSpec", "TrainSpec"), ".spec"),
     **dict.fromkeys(("LayerSpec", "register_layer"), ".spec"),
     "Cost": ".costing",
+    "Diagram": ".drawing",
     "MatchResult": ".matching",
     "fuse": ".builders.fuse",
 }
@@ -42,6 +44,7 @@ __all__ = [
     "BodySpec",
     "Cost",
     "DataSpec",
+    "Diagram",
     "EngineError",
     "InfeasibleError",
     "LayerSpec",
@@ -58,6 +61,7 @@ __all__ = [
     "build",
     "build_stem",
     "cost",
+    "diagram",
     "fuse",
     "load",
     "match",

@@ -90,19 +90,20 @@ def test_specs_stand_on_errors_alone():
 
 
 def test_what_stands_at_the_bottom_knows_nothing_of_the_rest():
-    assert not any(below(other, "stemlab") for other in imports("stemlab.errors"))
+    for module in ("stemlab.errors", "stemlab.quantities"):
+        assert not any(below(other, "stemlab") for other in imports(module))
     assert offences(("modules",), tuple(f"stemlab.{name}" for layer in LAYERS[1:] for name in layer)) == []
 
 
 LIGHT = (
-    "spec", "space", "costing", "body_costing", "matching", "candidate", "records", "zoo", "analysis", "errors",
-    "plugins.t2t",
+    "spec", "space", "costing", "body_costing", "matching", "candidate", "records", "zoo", "drawing", "analysis",
+    "errors", "quantities", "plugins.t2t",
 )  # fmt: skip
 HEAVY = ("torch", "torchvision", "timm", "einops", "nni", "sklearn", "safetensors")
 LAYERS = [
-    ("errors", "modules"),
+    ("errors", "modules", "quantities"),
     ("spec",),
-    ("space", "costing", "body_costing", "matching", "zoo", "records", "candidate", "plugins"),
+    ("space", "costing", "body_costing", "matching", "zoo", "records", "candidate", "drawing", "plugins"),
     ("builders", "data", "analysis"),
     ("train", "report"),
     ("engine",),
@@ -160,7 +161,14 @@ def test_the_check_of_loaded_modules_sees_torch():
 
 
 def test_costs_need_no_torch():
-    calls = ("cost('vit_c_4gf')", "zoo.names()", "load('vit_p_1gf')", "match('vit_c_1gf')", "SearchSpec")
+    calls = (
+        "cost('vit_c_4gf')",
+        "zoo.names()",
+        "load('vit_p_1gf')",
+        "match('vit_c_1gf')",
+        "diagram('vit_c_1gf')",
+        "SearchSpec",
+    )
     assert loaded_by("import stemlab" + "".join(f"; stemlab.{call}" for call in calls)) == set()
 
 
@@ -198,8 +206,8 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 
 
 COMMANDS = {
-    "build": {"spec", "--out", "--seed", "--json"},
-    "cost": {"specs", "--json"},
+    "build": {"spec", "--out", "--seed", "--diagram", "--json"},
+    "cost": {"specs", "--diagram", "--json"},
     "doctor": {"--json"},
     "report": {"folder"},
     "schema": {"kind"},

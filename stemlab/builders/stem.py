@@ -11,6 +11,7 @@ from timm.layers import Format
 from torch import nn
 from torch.nn import functional as F
 
+from ..drawing import diagram
 from ..errors import SpecError
 from ..spec import StemSpec
 from ..spec.base import pair
@@ -110,6 +111,10 @@ class Stem(nn.Module):
             except ShapeError as error:
                 raise SpecError(f"img_size (={img_size}): {error.args[0]}") from None
             self.img_size = size
+
+    def _repr_svg_(self) -> str:
+        """Return the picture that a notebook shows."""
+        return diagram(self.spec.trace(*self.img_size, self.embed_dim, self.in_chans), "stem")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the tokens of a batch of images."""
