@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import zoo
-    from .api import Study, build, build_stem, cost, load, match, search
+    from .api import Study, attach, build, build_stem, cost, load, match, search
     from .costing import Cost
     from .errors import EngineError, InfeasibleError, SpecError, StemlabError, StudyError
     from .matching import MatchResult
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Where each public name lives. They are imported on first use: torch takes seconds, and most of the library
 # does without it.
 _HOMES = {
-    **dict.fromkeys(("Study", "build", "build_stem", "cost", "load", "match", "search"), ".api"),
+    **dict.fromkeys(("Study", "attach", "build", "build_stem", "cost", "load", "match", "search"), ".api"),
     **dict.fromkeys(("EngineError", "InfeasibleError", "SpecError", "StemlabError", "StudyError"), ".errors"),
     **dict.fromkeys(("BodySpec", "DataSpec", "MatchSpec", "ModelSpec", "SearchSpec", "StemSpec", "TrainSpec"), ".spec"),
     "Cost": ".costing",
@@ -41,6 +41,7 @@ __all__ = [
     "Study",
     "StudyError",
     "TrainSpec",
+    "attach",
     "build",
     "build_stem",
     "cost",

@@ -1,4 +1,4 @@
-"""The public functions: load, cost, match, build, build_stem, search."""
+"""The public functions: load, cost, match, build, build_stem, attach, search."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
     from .builders import Stem
+    from .builders.attach import Model
     from .engine.loop import Reporter
 
 Source = str | os.PathLike[str] | dict[str, Any] | ModelSpec
@@ -102,7 +103,7 @@ def build_stem(
     if isinstance(source, str):
         model = zoo.get(source).model
         dim, image_size = dim or model.body.dim, image_size or model.image_size
-    spec = source if isinstance(source, StemSpec) else validate(StemSpec, Document(source, "<stem>"))
+    spec = _read_stem(source)
     if dim is None:
         widths = [getattr(layer, "channels", None) for layer in spec.layers]
         dim = next((width for width in reversed(widths) if isinstance(width, int)), None)
@@ -111,6 +112,29 @@ def build_stem(
                 "the stem ends in a projection to the body's width; say which: build_stem(stem, dim=384)"
             )
     return build_stem_module(spec, dim, image_size or 224)
+
+
+def attach(
+    stem: str | dict[str, Any] | StemSpec,
+    model: Model,
+    image_size: int | tuple[int, int] | None = None,
+    seed: int | None = None,
+) -> Model:
+    """Replace the patch embedding of a timm ViT (VisionTransformer or Eva, pretrained or not) by a stem, in place.
+
+    Returns the model. `stem` is a StemSpec in any of its forms. All other weights stay, but for a position embedding
+    on another grid of tokens, which is resampled. `image_size` is the model's unless given; `seed` fixes the stem's
+    initial weights.
+
+    SpecError where the model is no plain ViT, or where the stem does not fit its images or its width.
+    """
+    from .builders.attach import attach as attach_module
+
+    return attach_module(_read_stem(stem), model, image_size, seed)
+
+
+def _read_stem(source: str | dict[str, Any] | StemSpec) -> StemSpec:
+    return source if isinstance(source, StemSpec) else validate(StemSpec, Document(source, "<stem>"))
 
 
 class Study:
