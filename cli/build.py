@@ -34,7 +34,7 @@ def run(
         raise EngineError(f"{spec}: cannot be built on this machine: {str(error).splitlines()[0]}") from None
     params = sum(p.numel() for p in built.parameters())
     if out is not None:
-        from stemlab.builders.model import save
+        from stemlab.builders.hub import save
 
         save(built, model, out)
     if json:

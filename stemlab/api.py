@@ -81,7 +81,8 @@ def build(source: Source, seed: int | None = None, **options: Any) -> VisionTran
     A folder made by `stemlab build --out` gives the model with its weights. `seed` fixes the initial weights;
     `options` go to VisionTransformer, such as `dynamic_img_size=True`.
     """
-    from .builders.model import WEIGHTS, build_model, load_weights
+    from .builders.hub import WEIGHTS, load_weights
+    from .builders.model import build_model
 
     model = build_model(match(source).model, seed, **options)
     if not isinstance(source, (dict, ModelSpec)) and (Path(source) / WEIGHTS).exists():

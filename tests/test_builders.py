@@ -16,7 +16,7 @@ from torch import nn
 import stemlab
 from stemlab import ModelSpec, SpecError, StemSpec
 from stemlab.builders import Patchify, ScaledReLU, Stem, build_model, build_stem
-from stemlab.builders.model import save
+from stemlab.builders.hub import save
 from stemlab.spec.base import pair
 from stemlab.spec.layers import ShapeError
 

@@ -92,7 +92,7 @@ LAYERS = [
     ("builders", "data", "analysis"),
     ("train", "report"),
     ("engine",),
-    ("api",),
+    ("api", "timm_models"),
 ]
 
 
@@ -143,6 +143,11 @@ def loaded_by(code: str) -> set[str]:
 
 def test_the_check_of_loaded_modules_sees_torch():
     assert "torch" in loaded_by("import torch")
+
+
+def test_importing_stemlab_imports_next_to_nothing():
+    code = "import sys; before = set(sys.modules); import stemlab; assert not {'pydantic', 'yaml'} & set(sys.modules)"
+    assert loaded_by(code) == set()
 
 
 def test_costs_need_no_torch():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from timm.layers import PatchEmbed
 from timm.models.eva import Eva
@@ -13,6 +13,7 @@ from ..errors import SpecError
 from ..spec import StemSpec
 from ..spec.base import pair
 from ..spec.layers import ShapeError
+from .hub import name_first_conv
 from .seed import seeded
 from .stem import Stem
 
@@ -32,18 +33,18 @@ def attach(
 
     Shape: (batch, in_chans, H, W), as before; the stem's stride, not the old patch size, sets the number of tokens.
     """
-    _check_model(model)
-    old = model.patch_embed
+    vit = _plain(model)
+    old = vit.patch_embed
     size = pair(old.img_size if image_size is None else image_size)
     channels = old.in_chans if isinstance(old, Stem) else old.proj.in_channels
-    _check_stem(spec, model, size, channels, padded=old.dynamic_img_pad)
+    _check_stem(spec, vit, size, channels, padded=old.dynamic_img_pad)
     # Made in float32 on the CPU, so that a seed means the same weights wherever the model is.
     with seeded(seed):
         stem = Stem(
             spec,
             size,
             in_chans=channels,
-            embed_dim=model.embed_dim,
+            embed_dim=vit.embed_dim,
             flatten=old.flatten,
             output_fmt=None if old.flatten else old.output_fmt,
             strict_img_size=old.strict_img_size,
@@ -53,28 +54,30 @@ def attach(
     stem.to(like.device, like.dtype).train(old.training)
     # The position embedding is still the old grid's: with that in place, timm's own resizing does all that is left.
     stem.grid_size = old.grid_size
-    model.patch_embed = stem
-    model.set_input_size(stem.img_size)
-    for info in model.feature_info:
+    vit.patch_embed = stem
+    vit.set_input_size(stem.img_size)
+    for info in vit.feature_info:
         info["reduction"] = stem.feat_ratio()
-    _say_first_conv(model, stem)
+    name_first_conv(vit)
     return model
 
 
-def _check_model(model: object) -> None:
-    plain = isinstance(model, (VisionTransformer, Eva))
-    if not plain or not isinstance(model.patch_embed, (PatchEmbed, Stem)):
-        inner = getattr(model, "model", getattr(model, "_orig_mod", None))
-        wrapped = isinstance(inner, (VisionTransformer, Eva))
-        raise SpecError(
-            f"model (a {type(model).__name__}) cannot take a stem; expected one of timm's plain ViTs: a "
-            "VisionTransformer (ViT, DeiT, CLIP, SigLIP, DINOv2) or an Eva (EVA-02, DINOv3, PE)"
-            + (f", whose patch embedding is no {type(model.patch_embed).__name__}" if plain else "")
-            + (", before it is wrapped for features_only or compiled" if wrapped else "")
-        )
+def _plain(model: object) -> Any:
+    """Return a model that can take a stem, as one whose attributes mypy does not know (timm does not say them)."""
+    why = ""
+    if isinstance(model, (VisionTransformer, Eva)):
+        if isinstance(model.patch_embed, (PatchEmbed, Stem)):
+            return model
+        why = f", whose patch embedding is no {type(model.patch_embed).__name__}"
+    elif isinstance(getattr(model, "model", getattr(model, "_orig_mod", None)), (VisionTransformer, Eva)):
+        why = ", before it is wrapped for features_only or compiled"
+    raise SpecError(
+        f"model (a {type(model).__name__}) cannot take a stem; expected one of timm's plain ViTs: a "
+        f"VisionTransformer (ViT, DeiT, CLIP, SigLIP, DINOv2) or an Eva (EVA-02, DINOv3, PE){why}"
+    )
 
 
-def _check_stem(spec: StemSpec, model: nn.Module, size: tuple[int, int], channels: int, padded: bool) -> None:
+def _check_stem(spec: StemSpec, model: Any, size: tuple[int, int], channels: int, padded: bool) -> None:
     for name, pixels, stride in zip(("height", "width"), size, spec.stride, strict=True):
         if pixels % stride and not padded:
             below = pixels // stride * stride
@@ -92,11 +95,3 @@ def _check_stem(spec: StemSpec, model: nn.Module, size: tuple[int, int], channel
             f"the stem ends with {end.channels} channels; expected the model's width, {model.embed_dim}: "
             "end it with a projection (project: true, or channels: dim in the last layer)"
         )
-
-
-def _say_first_conv(model: nn.Module, stem: Stem) -> None:
-    """Tell timm which weight reads the image: it adapts that one to another number of input channels."""
-    name = stem.first_conv and f"patch_embed.{stem.first_conv}"
-    for known in (getattr(model, "pretrained_cfg", None), getattr(model, "_traits", None)):
-        if known and "first_conv" in known:
-            known["first_conv"] = name
