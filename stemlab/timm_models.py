@@ -8,6 +8,7 @@ not import timm (and torch with it), and who imports stemlab first would wait in
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
@@ -58,12 +59,19 @@ def _entry(name: str) -> Callable[..., Any]:
 class _TimmFinder:
     """Stands before the finders of sys.meta_path until timm has been imported; finds nothing by itself."""
 
+    def __init__(self) -> None:
+        self.asking = threading.local()
+
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Return timm's own spec, with a loader that registers our models once timm has run."""
-        if name != "timm":
+        if name != "timm" or getattr(self.asking, "others", False):  # another finder that does as we do asks us
             return None
-        others = (getattr(finder, "find_spec", None) for finder in sys.meta_path if finder is not self)
-        spec = next((found for find in others if find and (found := find(name, path, target))), None)
+        self.asking.others = True
+        try:
+            others = (getattr(finder, "find_spec", None) for finder in sys.meta_path if finder is not self)
+            spec = next((found for find in others if find and (found := find(name, path, target))), None)
+        finally:
+            self.asking.others = False
         loader: Any = spec.loader if spec else None
         if not hasattr(loader, "exec_module"):
             return spec

@@ -189,7 +189,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 
 
 COMMANDS = {
-    "build": {"spec", "--out", "--seed", "--json"},
+    "build": {"spec", "--out", "--export", "--seed", "--json"},
     "cost": {"specs", "--json"},
     "doctor": {"--json"},
     "report": {"folder"},

@@ -50,7 +50,7 @@ ORDERS = {
     "timm-first": "import timm, stemlab",
     "builders-first": "import stemlab.builders, timm",
     "probed-and-reloaded": "import stemlab, importlib.util; importlib.util.find_spec('timm'); "
-    "importlib.reload(stemlab); import timm; importlib.reload(stemlab)",
+    "importlib.reload(stemlab.timm_models).install(); import timm; importlib.reload(stemlab)",
 }
 
 

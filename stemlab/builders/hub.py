@@ -75,6 +75,7 @@ def save(model: VisionTransformer, spec: ModelSpec, folder: Path) -> None:
     temporary = folder / f".{WEIGHTS}.part"
     try:
         save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary)
+        temporary.chmod(0o644)  # safetensors would keep them from everybody else
         temporary.replace(folder / WEIGHTS)
     except Exception as error:  # safetensors reports a full disk by an exception of its own
         temporary.unlink(missing_ok=True)
