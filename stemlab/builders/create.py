@@ -67,8 +67,7 @@ def _fit_positions(weights: dict[str, torch.Tensor], model: Any) -> dict[str, to
     if positions is None or model.pos_embed is None:
         return weights
     prefix = 0 if model.no_embed_class else model.num_prefix_tokens
-    made_with = getattr(model, "pretrained_model_args", {})
-    size = pair(made_with.get("img_size") or model.pretrained_cfg["input_size"][1:])
+    size = pair(model.pretrained_model_args.get("img_size") or model.pretrained_cfg["input_size"][1:])
     grid = model.patch_embed.dynamic_feat_size(size)
     positions = resample_abs_pos_embed(positions, model.patch_embed.grid_size, grid, num_prefix_tokens=prefix)
     return {**weights, "pos_embed": positions}

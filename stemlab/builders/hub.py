@@ -74,13 +74,14 @@ def save(model: VisionTransformer, spec: ModelSpec, folder: Path) -> None:
         raise StemlabError(f"{folder}: cannot be made: {error.strerror}") from None
     temporary = folder / f".{WEIGHTS}.part"
     try:
+        config = dump_json(_config(model, spec))
         save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary)
         temporary.chmod(0o644)  # safetensors would keep them from everybody else
         temporary.replace(folder / WEIGHTS)
     except Exception as error:  # safetensors reports a full disk by an exception of its own
         temporary.unlink(missing_ok=True)
-        raise StemlabError(f"{folder / WEIGHTS}: cannot be written: {error}") from None
-    write_text(folder / CONFIG, dump_json(_config(model, spec)))
+        raise StemlabError(f"{folder}: cannot be written into: {error}") from None
+    write_text(folder / CONFIG, config)
 
 
 def _config(model: VisionTransformer, spec: ModelSpec) -> dict[str, Any]:
@@ -93,8 +94,8 @@ def _config(model: VisionTransformer, spec: ModelSpec) -> dict[str, Any]:
         "cost": settled.cost.as_dict(),
     }
     with tempfile.TemporaryDirectory() as scratch:
-        path: Any = Path(scratch) / CONFIG  # which timm has as str now, and had as Path before
-        save_config_for_hf(model, path, model_config=ours, model_args={"spec": settled.model.canonical()})
+        path = Path(scratch) / CONFIG
+        save_config_for_hf(model, str(path), model_config=ours, model_args={"spec": settled.model.canonical()})
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return config
 
