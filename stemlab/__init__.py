@@ -5,11 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from . import timm_models
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import zoo
-    from .api import Study, build, build_stem, cost, diagram, load, match, search
+    from .api import Study, attach, build, build_stem, cost, diagram, load, match, search
     from .builders.fuse import fuse
     from .costing import Cost
     from .drawing import Diagram
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 # Where each public name lives. They are imported on first use: torch takes seconds, and most of the library
 # does without it.
 _HOMES = {
-    **dict.fromkeys(("Study", "build", "build_stem", "cost", "diagram", "load", "match", "search"), ".api"),
+    **dict.fromkeys(("Study", "attach", "build", "build_stem", "cost", "diagram", "load", "match", "search"), ".api"),
     **dict.fromkeys(("EngineError", "InfeasibleError", "SpecError", "StemlabError", "StudyError"), ".errors"),
     **dict.fromkeys(("BodySpec", "DataSpec", "MatchSpec", "ModelSpec", "SearchSpec", "StemSpec", "TrainSpec"), ".spec"),
     **dict.fromkeys(("LayerSpec", "register_layer"), ".spec"),
@@ -58,6 +60,7 @@ __all__ = [
     "Study",
     "StudyError",
     "TrainSpec",
+    "attach",
     "build",
     "build_stem",
     "cost",
@@ -81,3 +84,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+timm_models.install()

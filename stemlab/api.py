@@ -1,4 +1,4 @@
-"""The public functions: load, cost, match, build, build_stem, diagram, search."""
+"""The public functions: load, cost, match, build, build_stem, attach, diagram, search."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
     from .builders import Stem
+    from .builders.attach import Model
     from .engine.loop import Reporter
 
 Source = str | os.PathLike[str] | dict[str, Any] | ModelSpec
@@ -93,7 +94,8 @@ def build(source: Source, seed: int | None = None, **options: Any) -> VisionTran
     A folder made by `stemlab build --out` gives the model with its weights. `seed` fixes the initial weights;
     `options` go to VisionTransformer, such as `dynamic_img_size=True`.
     """
-    from .builders.model import WEIGHTS, build_model, load_weights
+    from .builders.hub import WEIGHTS, load_weights
+    from .builders.model import build_model
 
     model = build_model(match(source).model, seed, **options)
     if not isinstance(source, (dict, ModelSpec)) and (Path(source) / WEIGHTS).exists():
@@ -122,15 +124,15 @@ def _stem_of(
     if isinstance(source, str):
         entry = zoo.get(source)
         dim, image_size = dim or entry.dim, image_size or entry.image_size
-    spec = source if isinstance(source, StemSpec) else validate(StemSpec, Document(source, "<stem>"))
+    spec = _read_stem(source)
+    image_size = image_size or 224
     if dim is None:
-        widths = [getattr(layer, "channels", None) for layer in spec.layers]
-        dim = next((width for width in reversed(widths) if isinstance(width, int)), None)
-        if dim is None or "dim" in widths:
+        if '"dim' in spec.canonical_json():
             raise InfeasibleError(
-                f"the stem ends in a projection to the body's width; say which: {what}(stem, dim=384)"
+                f"the stem has layers as wide as the body it is put on; say how wide that is: {what}(stem, dim=384)"
             )
-    return spec, dim, image_size or 224
+        dim = spec.trace(*pair(image_size), dim=1).end.channels
+    return spec, dim, image_size
 
 
 def diagram(
@@ -180,6 +182,29 @@ def _name_of(source: Source | StemSpec | zoo.ZooEntry) -> str:
     if isinstance(source, zoo.ZooEntry):
         return source.name
     return Path(source).name if isinstance(source, (str, os.PathLike)) else ""
+
+
+def attach(
+    stem: str | dict[str, Any] | StemSpec,
+    model: Model,
+    image_size: int | tuple[int, int] | None = None,
+    seed: int | None = None,
+) -> Model:
+    """Replace the patch embedding of a timm ViT (VisionTransformer or Eva, pretrained or not) by a stem, in place.
+
+    Returns the model. `stem` is a StemSpec in any of its forms. All other weights stay, but for a position embedding
+    on another grid of tokens, which is resampled. `image_size` is the model's unless given; `seed` fixes the stem's
+    initial weights.
+
+    SpecError where the model is no plain ViT, or where the stem does not fit its images or its width.
+    """
+    from .builders.attach import attach as attach_module
+
+    return attach_module(_read_stem(stem), model, image_size, seed)
+
+
+def _read_stem(source: str | dict[str, Any] | StemSpec) -> StemSpec:
+    return source if isinstance(source, StemSpec) else validate(StemSpec, Document(source, "<stem>"))
 
 
 class Study:

@@ -358,7 +358,7 @@ def test_whatever_names_a_stem_can_be_drawn(tmp_path):
     ("source", "options", "message"),
     [
         ("vit_c_5gf", {}, "did you mean 'vit_c_4gf'"),
-        ({"patch": 8}, {}, r"say which: diagram\(stem, dim=384\)"),
+        ({"patch": 8}, {}, r"say how wide that is: diagram\(stem, dim=384\)"),
         ({"patch": 7}, {"dim": 8}, "does not fit an image of 30 pixels: patchify: a map of 30x30"),
         ({"pach": 7}, {}, "pach"),
     ],

@@ -107,7 +107,7 @@ LAYERS = [
     ("builders", "data", "analysis"),
     ("train", "report"),
     ("engine",),
-    ("api",),
+    ("api", "timm_models"),
 ]
 
 
@@ -160,6 +160,11 @@ def test_the_check_of_loaded_modules_sees_torch():
     assert "torch" in loaded_by("import torch")
 
 
+def test_importing_stemlab_imports_next_to_nothing():
+    code = "import sys; before = set(sys.modules); import stemlab; assert not {'pydantic', 'yaml'} & set(sys.modules)"
+    assert loaded_by(code) == set()
+
+
 def test_costs_need_no_torch():
     calls = (
         "cost('vit_c_4gf')",
@@ -206,7 +211,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 
 
 COMMANDS = {
-    "build": {"spec", "--out", "--seed", "--diagram", "--json"},
+    "build": {"spec", "--out", "--export", "--seed", "--diagram", "--json"},
     "cost": {"specs", "--diagram", "--json"},
     "doctor": {"--json"},
     "report": {"folder"},
