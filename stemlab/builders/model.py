@@ -1,14 +1,14 @@
-"""From a ModelSpec to timm's VisionTransformer with our stem; to a folder and back."""
+"""From a ModelSpec to timm's model with our stem; to a folder and back."""
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 
 from .. import __version__
@@ -17,16 +17,19 @@ from ..matching import match
 from ..spec import ModelSpec, StemSpec
 from ..spec.base import pair
 from ..spec.files import dump_json, write_text
+from .body import build_body
+from .pretrained import load_pretrained
 from .stem import Stem
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
-def build_model(spec: ModelSpec, seed: int | None = None, **options: Any) -> VisionTransformer:
-    """Return timm's VisionTransformer for a spec, matched first where the spec asks for it.
+def build_model(spec: ModelSpec, seed: int | None = None, **options: Any) -> VisionTransformer | Eva:
+    """Return timm's model of a spec, matched first where the spec asks for it.
 
-    `seed` fixes the initial weights and leaves torch's global generator as it was. `options` go to
-    VisionTransformer: `dynamic_img_size=True`, `drop_path_rate=0.1`, ...
+    It is a VisionTransformer, or an Eva where the body has rotary embeddings or keys without bias. `seed` fixes the
+    initial weights and leaves torch's global generator as it was. `options` go to timm's class:
+    `dynamic_img_size=True`, `drop_path_rate=0.1`, ... Pretrained weights that the body asks for are loaded.
 
     Shape: (batch, 3, H, W) -> logits (batch, classes).
     """
@@ -37,22 +40,10 @@ def build_model(spec: ModelSpec, seed: int | None = None, **options: Any) -> Vis
             torch.manual_seed(seed)
             return build_model(spec, **options)
     settled = match(spec).model
-    body = settled.body
-    return VisionTransformer(
-        img_size=pair(settled.image_size),
-        patch_size=settled.stem.stride,
-        num_classes=settled.classes,
-        global_pool=body.pool,
-        embed_dim=body.dim,
-        depth=body.depth,
-        num_heads=body.heads,
-        # timm takes the hidden width from a ratio, rounded down; half a unit more survives any rounding.
-        mlp_ratio=(body.mlp_hidden + 0.5) / body.dim,
-        qkv_bias=body.qkv_bias,
-        class_token=body.class_token,
-        embed_layer=partial(Stem, settled.stem),
-        **options,
-    )
+    model = build_body(settled.body, settled.stem, pair(settled.image_size), settled.classes, **options)
+    if settled.body.pretrained is not None:
+        load_pretrained(model, settled.body.pretrained)
+    return model
 
 
 def build_stem(spec: StemSpec, dim: int, image_size: int | tuple[int, int] = 224, **options: Any) -> Stem:
@@ -60,7 +51,7 @@ def build_stem(spec: StemSpec, dim: int, image_size: int | tuple[int, int] = 224
     return Stem(spec, img_size=image_size, embed_dim=dim, **options)
 
 
-def save(model: VisionTransformer, spec: ModelSpec, folder: Path) -> None:
+def save(model: VisionTransformer | Eva, spec: ModelSpec, folder: Path) -> None:
     """Write config.json (the spec, its cost and match) and model.safetensors into a folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +75,7 @@ def save(model: VisionTransformer, spec: ModelSpec, folder: Path) -> None:
     write_text(folder / CONFIG, dump_json(config))
 
 
-def load_weights(model: VisionTransformer, folder: Path) -> None:
+def load_weights(model: VisionTransformer | Eva, folder: Path) -> None:
     """Load the weights that `save` wrote; SpecError where they are another model's."""
     path = folder / WEIGHTS
     try:
