@@ -14,6 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from safetensors.torch import save_file
+from test_specs import accepts
 from timm.layers import Attention, AttentionPoolLatent, AttentionRope
 from timm.models.eva import EvaAttention
 from torch import nn
@@ -21,9 +22,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import stemlab
 from stemlab import BodySpec, InfeasibleError, ModelSpec, SpecError, StemlabError
+from stemlab.api import load_study
 from stemlab.body_costing import body_parts
 from stemlab.builders import build_model
+from stemlab.space import enumerate_points
 from stemlab.spec.bodies import TABLE, table
+from stemlab.spec.schema import json_schema
 
 NAMES = list(table()["bodies"])
 REFUSED = list(table()["refused"])
@@ -409,6 +413,33 @@ def test_wrong_bodies(body, says):
     with pytest.raises(SpecError, match=says) as error:
         stemlab.load({"stem": {"patch": 8}, "body": body, "image_size": 32})
     assert "\n" not in str(error.value)
+
+
+NAMED = [
+    "vit_small_patch16_224",
+    {"timm": "vit_small_patch16_224", "depth": 6},
+    {"timm": "test_vit", "pretrained": True},
+    {"pretrained": "test_vit.r160_in1k"},
+    {**SMALL, **ROPE, "layer_scale": 0.1},
+]
+
+
+@pytest.mark.parametrize("body", NAMED)
+def test_the_schema_knows_names_and_changes(body):
+    document = {"stem": {"patch": 8}, "body": body, "image_size": 32}
+    ModelSpec.model_validate(document)
+    schema = json_schema("model")
+    assert accepts(schema, document, schema)
+    assert not accepts(schema, {**document, "body": {"timm": 3}}, schema)
+    assert not accepts(schema, {**document, "body": {**SMALL, "ropes": 3}}, schema)
+
+
+def test_a_body_may_be_searched():
+    body = {"timm": {"choice": ["vit_tiny_patch16_224", "vit_tiny_patch16_dinov3_qkvb"]}, "depth": 2}
+    study = {"name": "bodies", "model": {"stem": {"patch": 8}, "body": body}, "data": {"name": "digits"}}
+    candidates = load_study({**study, "train": {"epochs": 2}})
+    found = [candidates.make(point).trial.model.body for point in enumerate_points(candidates.holes)]
+    assert [(b.depth, b.is_eva) for b in found] == [(2, False), (2, True)]
 
 
 # Pretrained weights.
