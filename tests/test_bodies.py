@@ -438,7 +438,7 @@ def test_a_body_may_be_searched():
     body = {"timm": {"choice": ["vit_tiny_patch16_224", "vit_tiny_patch16_dinov3_qkvb"]}, "depth": 2}
     study = {"name": "bodies", "model": {"stem": {"patch": 8}, "body": body}, "data": {"name": "digits"}}
     candidates = load_study({**study, "train": {"epochs": 2}})
-    found = [candidates.make(point).trial.model.body for point in enumerate_points(candidates.holes)]
+    found = [candidates.make(point).model.body for point in enumerate_points(candidates.holes)]
     assert [(b.depth, b.is_eva) for b in found] == [(2, False), (2, True)]
 
 
