@@ -13,7 +13,7 @@ from stemlab.quantities import human
 from .output import console, match_line, print_json
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from torch import nn
 
     from stemlab import MatchResult, ModelSpec
     from stemlab.builders.export import Exported
@@ -86,7 +86,7 @@ def _require(kinds: list[str]) -> None:
             require(kind)
 
 
-def _export(built: VisionTransformer, out: Path, kinds: list[str]) -> list[Exported]:
+def _export(built: nn.Module, out: Path, kinds: list[str]) -> list[Exported]:
     if not kinds:
         return []
     from stemlab.builders.export import export

@@ -25,6 +25,7 @@ from .spec.files import Document, Location, override, read, validate
 
 if TYPE_CHECKING:
     import pandas as pd
+    from timm.models.eva import Eva
     from timm.models.vision_transformer import VisionTransformer
 
     from .builders import Stem
@@ -88,18 +89,20 @@ def cost(source: Source) -> Cost:
     return match(source).cost
 
 
-def build(source: Source, seed: int | None = None, **options: Any) -> VisionTransformer:
-    """Return timm's VisionTransformer for a spec: (batch, 3, H, W) -> logits (batch, classes).
+def build(source: Source, seed: int | None = None, **options: Any) -> VisionTransformer | Eva:
+    """Return timm's VisionTransformer or Eva for a spec: (batch, 3, H, W) -> logits (batch, classes).
 
     A folder made by `stemlab build --out` gives the model with its weights. `seed` fixes the initial weights;
-    `options` go to VisionTransformer, such as `dynamic_img_size=True`.
+    `options` go to timm's class, such as `dynamic_img_size=True`.
     """
-    from .builders.hub import WEIGHTS, load_weights
+    from .builders.hub import WEIGHTS, load_weights, without_weights
     from .builders.model import build_model
 
-    model = build_model(match(source).model, seed, **options)
-    if not isinstance(source, (dict, ModelSpec)) and (Path(source) / WEIGHTS).exists():
-        load_weights(model, Path(source))
+    settled = match(source).model
+    if isinstance(source, (dict, ModelSpec)) or not (Path(source) / WEIGHTS).exists():
+        return build_model(settled, seed, **options)
+    model = build_model(without_weights(settled), seed, **options)
+    load_weights(model, Path(source))
     return model
 
 

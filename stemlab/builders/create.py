@@ -18,7 +18,7 @@ from ..spec.files import Document, validate
 from .hub import data_config, name_first_conv
 from .model import build_model
 
-_POOLS = ("token", "avg")
+_POOLS = ("token", "avg", "map")
 
 
 def create(

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models._hub import save_config_for_hf
-from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
 from .. import __version__
 from ..errors import SpecError, StemlabError
@@ -38,23 +38,32 @@ def data_config(spec: ModelSpec, **changes: Any) -> dict[str, Any]:
         "std": IMAGENET_DEFAULT_STD,
         "num_classes": spec.classes,
         "first_conv": None,
-        "classifier": "head",
+        "classifier": ("head", "head_dist") if spec.body.distilled else "head",
         **changes,
     }
 
 
-def describe(model: Any, spec: ModelSpec, options: dict[str, Any]) -> None:
+def describe(model: Any, spec: ModelSpec, options: dict[str, Any], **preprocessing: Any) -> None:
     """Give a built model the attributes from which timm writes a config.json that makes it again.
 
     `spec` has no match left, so that the config names this network whatever a later matching would settle on.
     """
+    spec = without_weights(spec)
     stem = model.patch_embed
     input_size = (stem.in_chans, *stem.img_size)
-    model.pretrained_cfg = data_config(spec, input_size=input_size, fixed_input_size=stem.strict_img_size)
+    sizes = {"input_size": input_size, "fixed_input_size": stem.strict_img_size}
+    model.pretrained_cfg = data_config(spec, **sizes, **preprocessing)
     model.default_cfg = model.pretrained_cfg
     made_with = {name: value for name, value in options.items() if name not in ("device", "dtype")}
     model._model_args = {"spec": spec.canonical(), **made_with}
     name_first_conv(model)
+
+
+def without_weights(spec: ModelSpec) -> ModelSpec:
+    """Return the spec of a model whose weights are at hand, so that none need be fetched for it."""
+    if spec.body.pretrained is None:
+        return spec
+    return spec.model_copy(update={"body": spec.body.model_copy(update={"pretrained": None})})
 
 
 def name_first_conv(model: Any) -> None:
@@ -66,7 +75,7 @@ def name_first_conv(model: Any) -> None:
             known["first_conv"] = path
 
 
-def save(model: VisionTransformer, spec: ModelSpec, folder: Path) -> None:
+def save(model: nn.Module, spec: ModelSpec, folder: Path) -> None:
     """Write model.safetensors and config.json into a folder: timm's config, and our spec, body, match and cost."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +93,7 @@ def save(model: VisionTransformer, spec: ModelSpec, folder: Path) -> None:
     write_text(folder / CONFIG, config)
 
 
-def _config(model: VisionTransformer, spec: ModelSpec) -> dict[str, Any]:
+def _config(model: nn.Module, spec: ModelSpec) -> dict[str, Any]:
     settled = match(spec)
     ours = {
         "stemlab": __version__,
@@ -93,14 +102,15 @@ def _config(model: VisionTransformer, spec: ModelSpec) -> dict[str, Any]:
         "match": settled.as_dict(),
         "cost": settled.cost.as_dict(),
     }
+    made_with = {"spec": without_weights(settled.model).canonical()}
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / CONFIG
-        save_config_for_hf(model, str(path), model_config=ours, model_args={"spec": settled.model.canonical()})
+        save_config_for_hf(model, str(path), model_config=ours, model_args=made_with)
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return config
 
 
-def load_weights(model: VisionTransformer, folder: Path) -> None:
+def load_weights(model: nn.Module, folder: Path) -> None:
     """Load the weights that `save` wrote; SpecError where they are another model's."""
     path = folder / WEIGHTS
     try:

@@ -72,7 +72,7 @@ def label(step: Step) -> Label:
     if isinstance(layer, ActLayer):
         gain = f" · gain {layer.gain:.3g}" if layer.gain is not None else ""
         return Label(f"{_ACTS.get(layer.kind, layer.kind)}{gain}", look="act")
-    name = layer.op  # type: ignore[attr-defined]
+    name = layer.op
     words = layer.describe()
     details = () if words == name else tuple(words.removeprefix(name).split())
     return Label(name, channels if after.channels != before.channels else "", details, badge)
@@ -93,6 +93,6 @@ def tooltip(step: Step, times: int = 1) -> str:
     what = step.layer.describe()
     if isinstance(step.layer, ParallelLayer):
         what = f"{len(step.layer.branches)} branches, {step.layer.merge}"
-    op = step.layer.op  # type: ignore[attr-defined]
+    op = step.layer.op
     line = f"{op}: {what}; {size(step.before)} → {size(step.after)}; {flops} multiply-adds, {params} parameters"
     return f"{line}; {times} times" if times > 1 else line

@@ -146,6 +146,8 @@ class BodySpec(Spec):
             ratio = getattr(self, name)
             if ratio is not None and _hidden(self.dim, ratio) < 1:
                 raise relation_error(f"{name} (={ratio}) leaves an empty MLP at dim {self.dim}", at=(name,))
+        if self.model_fields_set <= _ALWAYS_WRITTEN:
+            return self  # the searched spaces are of such bodies, and want them checked fast
         for name, wrong, reason in self._contradictions():
             if wrong:
                 value = getattr(self, name)
