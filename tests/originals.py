@@ -82,12 +82,12 @@ def weighted(module: nn.Module, x: torch.Tensor) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def copy_weights(original: nn.Module, ours: nn.Module, x: torch.Tensor) -> None:
-    """Copy weights and statistics from one stem to another with the same layers, matched by order of execution.
+def copy_weights(original: nn.Module, ours: nn.Module, x: torch.Tensor) -> list[tuple[nn.Module, nn.Module]]:
+    """Copy weights and statistics to a stem with the same layers; return the pairs, met in the same order.
 
     Shapes may differ in axes of length one: a 1x1 convolution and a linear layer are the same.
     """
-    sources, targets = weighted(original, x), weighted(ours, x)
+    sources, targets = weighted(original.eval(), x), weighted(ours.eval(), x)
     kinds = [[type(m).__name__ for m in modules] for modules in (sources, targets)]
     assert len(sources) == len(targets), f"{kinds[0]} are not {kinds[1]}"
     for source, target in zip(sources, targets, strict=True):
@@ -96,6 +96,7 @@ def copy_weights(original: nn.Module, ours: nn.Module, x: torch.Tensor) -> None:
         for name, value in theirs.items():
             assert _squeezed(value) == _squeezed(own[name]), f"{name} of {source} does not fit {target}"
             own[name].copy_(value.reshape(own[name].shape))
+    return list(zip(sources, targets, strict=True))
 
 
 def _squeezed(value: torch.Tensor) -> list[int]:
@@ -165,9 +166,9 @@ ZOO = {
             "xcit_tiny12_p16": "xcit_tiny_12_p16_224",
             "xcit_small12_p16": "xcit_small_12_p16_224",
             "xcit_small12_p8": "xcit_small_12_p8_224",
-            "vitamin_s_full_embed": "vitamin_small_224",
         }.items()
     },
+    "vitamin_s_full_embed": Original("timm", "vitamin_small_224", patch_embed_of, 32),
     **_stems(
         patchify4_convnext_t="convnext_tiny",
         patchify4_convnext_b="convnext_base",
@@ -175,26 +176,24 @@ ZOO = {
         levit_128="levit_128",
         levit_384="levit_384",
         coatnet_0_paper_timm="coatnet_0_224",
-        mobilevit_all="mobilevit_xxs",
+        mobilevit_all="mobilevit_s",
         efficientformer_l1="efficientformer_l1",
         efficientformer_l3="efficientformer_l3",
         poolformer_s12="poolformer_s12",
         convmixer_768_32="convmixer_768_32",
         convmixer_1536_20="convmixer_1536_20",
-        fastvit_t8_train="fastvit_t8",
-        fastvit_t12_sa36_train="fastvit_t12",
         mobileone_s0_train="mobileone_s0",
         repvit_m1="repvit_m1",
         nextvit_s="nextvit_small",
         hgnet_t="hgnet_tiny",
     ),
-    "maxvit_t": Original("timm", "maxvit_tiny_tf_224", stem_of),
+    "maxvit_t": Original("timm", "maxvit_tiny_tf_224", stem_of, SMALL),
     "patchify_dinov2_s14": Original("timm", "vit_small_patch14_dinov2", patch_embed_of, options={"img_size": 224}),
     "patchify_dinov2_b14": Original("timm", "vit_base_patch14_dinov2", patch_embed_of, options={"img_size": 224}),
     "patchify4_twins_s": Original("timm", "twins_pcpvt_small", sequence("patch_embeds.0")),
     "visformer_small": Original("timm", "visformer_small", sequence("stem", "patch_embed1")),
     "resnet_7x7_maxpool": Original("timm", "resnet18", RESNET_STEM, SMALL),
-    "resnet_c_d_deep": Original("timm", "resnet50c", RESNET_STEM, SMALL),
+    "resnet_c_d_deep": Original("timm", "resnet50d", RESNET_STEM, SMALL),
     "efficientvit_mit_b0": Original("timm", "efficientvit_b0", stem_of, SMALL),
     "efficientvit_mit_b1": Original("timm", "efficientvit_b1", stem_of, SMALL),
     "vitamin_s_stem": Original("timm", "vitamin_small_224", sequence("patch_embed.backbone.stem"), SMALL),
@@ -206,7 +205,10 @@ ZOO = {
     "crossvit_base_branch_s12": _crossvit("crossvit_base_240", 0),
     "crossvit_base_branch_l16": _crossvit("crossvit_base_240", 1),
     "crossvit_9_dagger_branch_l16": _crossvit("crossvit_9_dagger_240", 1),
-    "fastvit_t8_reparam": Original("timm", "fastvit_t8", stem_of, SMALL, {"inference_mode": True}),
-    "fastvit_t12_sa36_reparam": Original("timm", "fastvit_t12", stem_of, SMALL, {"inference_mode": True}),
+    "fastvit_t8_train": Original("timm", "fastvit_t8", stem_of, 32),
+    "fastvit_t12_sa36_train": Original("timm", "fastvit_t12", stem_of, 32),
+    "vit_hybrid_r50_s16": Original(
+        "timm", "vit_base_r50_s16_224", sequence("patch_embed.backbone", "patch_embed.proj"), SMALL
+    ),
 }
 """The original of each entry of the zoo that timm or torchvision ships."""

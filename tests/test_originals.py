@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import originals
 import pytest
 import torch
-import yaml
 from einops import rearrange
-from layer_lists import convert
-from originals import Original, copy_weights, weighted
+from originals import ZOO, Original, copy_weights
+from other_originals import STEMS
 from torch import nn
 
-from stemlab import StemSpec, build_stem
+from stemlab import StemSpec, build_stem, zoo
 
 pytestmark = pytest.mark.zoo
 
-FACTS = {
-    fact["id"].lower(): fact
-    for fact in yaml.safe_load((Path(__file__).parent / "facts" / "stems.yaml").read_text(encoding="utf-8"))
-}
 TOLERANCE = 1e-10
-"""In double precision, where a rounding error is below it and a wrong epsilon is not."""
+"""In double precision, where rounding stays below it and a wrong epsilon does not."""
 
 
 def as_map(output: Any, like: torch.Tensor) -> torch.Tensor:
@@ -35,31 +28,48 @@ def as_map(output: Any, like: torch.Tensor) -> torch.Tensor:
     return tokens if tokens.shape == like.shape else rearrange(tokens, "b h w d -> b d h w")
 
 
-def distance(original: Original, spec: StemSpec, image_size: int, in_channels: int = 3) -> float:
-    """Return the largest difference between the two stems with the same weights, over eval and train mode."""
+def our_stem(spec: StemSpec, dim: int, image_size: int) -> nn.Module:
+    """Return the stem alone, in double precision."""
+    return build_stem(spec, dim, image_size).layers.double()
+
+
+def images(size: int) -> torch.Tensor:
+    return torch.randn(2, 3, size, size, dtype=torch.double)
+
+
+@torch.no_grad()
+def distance(theirs: nn.Module, ours: nn.Module, x: torch.Tensor, training: bool = False) -> float:
+    """Return the largest difference of the two maps, and in training of the running statistics after it."""
+    pairs = copy_weights(theirs, ours, x)
+    mine = ours.train(training)(x)
+    other = as_map(theirs.train(training)(x), mine)
+    assert mine.shape == other.shape
+    buffers = [(a, b) for m, n in pairs for a, b in zip(m.buffers(), n.buffers(), strict=True)]
+    return max(float((a - b).abs().max()) for a, b in [(mine, other), *buffers])
+
+
+def assert_equal(original: Original, spec: StemSpec, dim: int, image_size: int) -> None:
     torch.manual_seed(0)
-    dim = spec.trace(image_size, image_size, 1, in_channels).end.channels
-    ours, theirs = build_stem(spec, dim, image_size).layers.double(), original.build()
-    x = torch.randn(2, in_channels, image_size, image_size, dtype=torch.double)
-    copy_weights(theirs.eval(), ours.eval(), x)
-    differences = []
-    with torch.no_grad():
-        for training in (False, True):
-            mine = ours.train(training)(x)
-            other = as_map(theirs.train(training)(x), mine)
-            differences.append(mine - other)
-        differences += statistics_differences(ours, theirs, x)
-    return max(float(difference.abs().max()) for difference in differences)
+    theirs, ours, x = original.build(), our_stem(spec, dim, image_size), images(image_size)
+    assert distance(theirs, ours, x) < TOLERANCE
+    assert distance(theirs, ours, x, training=True) < TOLERANCE
 
 
-def statistics_differences(ours: nn.Module, theirs: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
-    """Return how far the running statistics of the batch norms are apart."""
-    pairs = zip(weighted(ours, x), weighted(theirs, x), strict=True)
-    return [a - b for m, n in pairs for a, b in zip(m.buffers(), n.buffers(), strict=True)]
-
-
-@pytest.mark.parametrize("name", originals.ZOO)
+@pytest.mark.parametrize("name", ZOO)
 def test_a_stem_of_the_zoo_is_the_original(name):
-    original, fact = originals.ZOO[name], FACTS[name]
-    image_size = original.image_size or fact["measured_at"][1]
-    assert distance(original, convert(fact["layers"]), image_size) < TOLERANCE
+    original, entry = ZOO[name], zoo.get(name)
+    assert_equal(original, entry.stem, entry.dim, original.image_size or entry.image_size)
+
+
+def test_every_stem_that_timm_or_torchvision_ships_is_compared():
+    checked = {name: zoo.get(name).checked for name in zoo.names()}
+    shipped = {name: what for name, what in checked.items() if what.split()[0] in ("timm", "torchvision")}
+    assert shipped == {name: original.name for name, original in ZOO.items()}
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_a_stem_outside_the_zoo_can_be_written_down(name):
+    original, written = STEMS[name]
+    spec, size = StemSpec.model_validate(written), original.image_size or 224
+    dim = zoo.get(written).dim if isinstance(written, str) else spec.trace(size, size, 1).end.channels
+    assert_equal(original, spec, dim, size)
