@@ -129,6 +129,7 @@ def _crossvit(model: str, branch: int) -> Original:
 
 
 SMALL = 64
+HYBRID_EMBED = sequence("patch_embed.backbone", "patch_embed.proj")
 RESNET_STEM = sequence("conv1", "bn1", "act1", "maxpool")
 
 ZOO = {
@@ -155,7 +156,6 @@ ZOO = {
         nest_base="nest_base",
         hiera_t_b="hiera_tiny_224",
         mvitv2_t_b="mvitv2_tiny",
-        vit_hybrid_r_s16_p8_ti="vit_tiny_r_s16_p8_224",
     ),
     **{
         name: Original("timm", model, patch_embed_of, SMALL)
@@ -207,8 +207,7 @@ ZOO = {
     "crossvit_9_dagger_branch_l16": _crossvit("crossvit_9_dagger_240", 1),
     "fastvit_t8_train": Original("timm", "fastvit_t8", stem_of, 32),
     "fastvit_t12_sa36_train": Original("timm", "fastvit_t12", stem_of, 32),
-    "vit_hybrid_r50_s16": Original(
-        "timm", "vit_base_r50_s16_224", sequence("patch_embed.backbone", "patch_embed.proj"), SMALL
-    ),
+    "vit_hybrid_r_s16_p8_ti": Original("timm", "vit_tiny_r_s16_p8_224", HYBRID_EMBED, SMALL),
+    "vit_hybrid_r50_s16": Original("timm", "vit_base_r50_s16_224", HYBRID_EMBED, SMALL),
 }
 """The original of each entry of the zoo that timm or torchvision ships."""

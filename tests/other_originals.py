@@ -46,6 +46,10 @@ def joined(*branches: list[Layer], **more: Any) -> Layer:
     return {"op": "parallel", "merge": "concat", "branches": list(branches), **more}
 
 
+def product(*branches: list[Layer]) -> Layer:
+    return {"op": "parallel", "merge": "mul", "branches": list(branches)}
+
+
 def residual(*layers: Layer) -> Layer:
     return total(list(layers), [])
 
@@ -53,7 +57,7 @@ def residual(*layers: Layer) -> Layer:
 def squeeze_excite(hidden: int, channels: int, inner: str, gate: str, bias: bool = True) -> Layer:
     """Return the gate of arXiv 1709.01507."""
     squeezed = [{"op": "pool", "kind": "global"}, plain(hidden, bias=bias, act=inner), plain(channels, bias=bias)]
-    return {"op": "parallel", "merge": "mul", "branches": [[], [*squeezed, act(gate)]]}
+    return product([], [*squeezed, act(gate)])
 
 
 def rep_vgg(channels: int, stride: int, identity: bool) -> list[Layer]:
@@ -275,7 +279,39 @@ STEMS: dict[str, tuple[Original, Written]] = {
     ),
     "swiftformer": (timm("swiftformer_xs"), _layers(*(conv(c, 3, 2, bias=True, act="relu") for c in (24, 48)))),
     "starnet": (timm("starnet_s1"), _layers(conv(32, 3, 2, bias=True, act="relu6"))),
+    "mobilenetv5": (timm("mobilenetv5_300m", "conv_stem"), _layers(conv(64, 3, 2, bias=True, norm="rms", act="gelu_tanh"))),
+    "iformer": (
+        timm("iformer_h"),
+        _layers(conv(48, 5, 2, act="gelu"), conv(192, 5, 2, act="gelu"), conv(96, 1)),
+    ),
+    "cpubone": (
+        timm("cpubone_b3"),
+        _layers(conv(32, 3, 2, act="hardswish"), residual(conv(128, act="hardswish", groups=2), conv(32, 1))),
+    ),
     # First blocks.
+    "starnet with two blocks": (
+        timm("starnet_s1", "stem", "stages.0"),
+        _layers(
+            conv(32, 3, 2, bias=True, act="relu6"),
+            conv(24, 3, 2, bias=True),
+            *[
+                residual(
+                    conv(24, 7, groups="depthwise", bias=True),
+                    product([plain(96, bias=True, act="relu6")], [plain(96, bias=True)]),
+                    conv(24, 1, bias=True),
+                    plain(24, 7, groups="depthwise", bias=True),
+                )
+            ]
+            * 2,
+        ),
+    ),
+    "fasternet with a block": (
+        timm("fasternet_t0", "patch_embed", "stages.0.blocks.0"),
+        _layers(
+            conv(40, 4, 4, padding=0),
+            residual(joined([plain(10, 3)], [], split=[10, 30]), conv(80, 1, act="gelu"), plain(40)),
+        ),
+    ),
     "tf_efficientnet": (
         timm("tf_efficientnet_b0", "conv_stem", "bn1", "blocks.0"),
         _layers(
@@ -397,9 +433,7 @@ STEMS: dict[str, tuple[Original, Written]] = {
         ),
     ),
     "torchvision googlenet": (
-        vision(
-            "googlenet", "conv1", "maxpool1", "conv2", "conv3", "maxpool2", "inception3a", init_weights=False
-        ),
+        vision("googlenet", "conv1", "maxpool1", "conv2", "conv3", "maxpool2", "inception3a", init_weights=False),
         _layers(
             conv(64, 7, 2, norm=EPS_1E3, act="relu"),
             pool("max", padding=0, ceil=True),
