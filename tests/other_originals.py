@@ -279,7 +279,10 @@ STEMS: dict[str, tuple[Original, Written]] = {
     ),
     "swiftformer": (timm("swiftformer_xs"), _layers(*(conv(c, 3, 2, bias=True, act="relu") for c in (24, 48)))),
     "starnet": (timm("starnet_s1"), _layers(conv(32, 3, 2, bias=True, act="relu6"))),
-    "mobilenetv5": (timm("mobilenetv5_300m", "conv_stem"), _layers(conv(64, 3, 2, bias=True, norm="rms", act="gelu_tanh"))),
+    "mobilenetv5": (
+        timm("mobilenetv5_300m", "conv_stem"),
+        _layers(conv(64, 3, 2, bias=True, norm="rms", act="gelu_tanh")),
+    ),
     "iformer": (
         timm("iformer_h"),
         _layers(conv(48, 5, 2, act="gelu"), conv(192, 5, 2, act="gelu"), conv(96, 1)),
