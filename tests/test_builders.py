@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from strategies import layer_lists, models, numbers
+from strategies import models
+from strategies_layers import layer_lists, numbers
 from timm.layers import PatchEmbed
 from torch import nn
 

@@ -11,19 +11,8 @@ from conftest import CONV3X3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from strategies import (
-    acts,
-    body_documents,
-    columnar_stems,
-    convs,
-    layer_lists,
-    model_documents,
-    models,
-    norms,
-    pools,
-    stem_documents,
-    study_documents,
-)
+from strategies import body_documents, columnar_stems, model_documents, models, stem_documents, study_documents
+from strategies_layers import acts, convs, layer_lists, norms, pools
 
 import stemlab
 from stemlab import BodySpec, DataSpec, ModelSpec, SearchSpec, SpecError, StemSpec, TrainSpec, zoo
