@@ -20,6 +20,7 @@ def run(
     family: Annotated[str | None, typer.Option(help="Only this family, such as levit.")] = None,
     stride: Annotated[int | None, typer.Option(min=1, help="Only stems of this total stride.")] = None,
     max_params: Annotated[int | None, typer.Option(min=0, help="Only stems of at most so many parameters.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the list as a Markdown table.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")] = False,
 ) -> None:
     """List published stems with their cost, or show one: layers, citation, BibTeX."""
@@ -31,6 +32,9 @@ def run(
     entries = zoo.select(family=family, stride=stride, max_params=max_params)
     if json:
         print_json([entry.as_dict() for entry in entries])
+        return
+    if markdown:
+        print(zoo.table(entries))
         return
     from rich.table import Table
 
@@ -73,7 +77,7 @@ def _show(entry: zoo.ZooEntry, json: bool) -> None:
     print("\nstem:  " + _counts(entry.golden))
     if entry.golden_model:
         print("model: " + _counts(entry.golden_model))
-    print(f"\n{entry.bibtex()}\n")
+    print(f"\n{entry.paper.bibtex()}\n")
     made = f"stemlab build {entry.name}, or " if entry.model else ""
     print(f"use it: {made}`stem: {entry.name}` in a spec")
 

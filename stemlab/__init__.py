@@ -10,10 +10,21 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from . import zoo
     from .api import Study, build, build_stem, cost, load, match, search
+    from .builders.fuse import fuse
     from .costing import Cost
     from .errors import EngineError, InfeasibleError, SpecError, StemlabError, StudyError
     from .matching import MatchResult
-    from .spec import BodySpec, DataSpec, MatchSpec, ModelSpec, SearchSpec, StemSpec, TrainSpec
+    from .spec import (
+        BodySpec,
+        DataSpec,
+        LayerSpec,
+        MatchSpec,
+        ModelSpec,
+        SearchSpec,
+        StemSpec,
+        TrainSpec,
+        register_layer,
+    )
 
 # Where each public name lives. They are imported on first use: torch takes seconds, and most of the library
 # does without it.
@@ -21,8 +32,10 @@ _HOMES = {
     **dict.fromkeys(("Study", "build", "build_stem", "cost", "load", "match", "search"), ".api"),
     **dict.fromkeys(("EngineError", "InfeasibleError", "SpecError", "StemlabError", "StudyError"), ".errors"),
     **dict.fromkeys(("BodySpec", "DataSpec", "MatchSpec", "ModelSpec", "SearchSpec", "StemSpec", "TrainSpec"), ".spec"),
+    **dict.fromkeys(("LayerSpec", "register_layer"), ".spec"),
     "Cost": ".costing",
     "MatchResult": ".matching",
+    "fuse": ".builders.fuse",
 }
 
 __all__ = [
@@ -31,6 +44,7 @@ __all__ = [
     "DataSpec",
     "EngineError",
     "InfeasibleError",
+    "LayerSpec",
     "MatchResult",
     "MatchSpec",
     "ModelSpec",
@@ -44,8 +58,10 @@ __all__ = [
     "build",
     "build_stem",
     "cost",
+    "fuse",
     "load",
     "match",
+    "register_layer",
     "search",
     "zoo",
 ]

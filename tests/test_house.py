@@ -36,7 +36,7 @@ def imports(module: str, builders: bool = True) -> frozenset[str]:
     """
     found = set()
     is_package = FILES[module].name == "__init__.py"
-    skipped = () if builders or not below(module, "stemlab.spec.layers") else ("build", "init")
+    skipped = () if builders or not below(module, "stemlab.spec.layers", "stemlab.plugins.t2t") else ("build", "init")
     for node in _executed(tree(module), skipped):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
@@ -94,12 +94,12 @@ def test_what_stands_at_the_bottom_knows_nothing_of_the_rest():
     assert offences(("modules",), tuple(f"stemlab.{name}" for layer in LAYERS[1:] for name in layer)) == []
 
 
-LIGHT = ("spec", "space", "costing", "matching", "candidate", "records", "zoo", "analysis", "errors")
+LIGHT = ("spec", "space", "costing", "matching", "candidate", "records", "zoo", "analysis", "errors", "plugins.t2t")
 HEAVY = ("torch", "torchvision", "timm", "einops", "nni", "sklearn", "safetensors")
 LAYERS = [
     ("errors", "modules"),
     ("spec",),
-    ("space", "costing", "matching", "zoo", "records", "candidate"),
+    ("space", "costing", "matching", "zoo", "records", "candidate", "plugins"),
     ("builders", "data", "analysis"),
     ("train", "report"),
     ("engine",),
@@ -201,7 +201,7 @@ COMMANDS = {
     "report": {"folder"},
     "schema": {"kind"},
     "search": {"file", "--out", "--trials", "--engine", "--set", "--dry-run", "--resume", "--json"},
-    "zoo": {"name", "--family", "--stride", "--max-params", "--json"},
+    "zoo": {"name", "--family", "--stride", "--max-params", "--markdown", "--json"},
 }
 
 

@@ -6,7 +6,8 @@ is levit_128.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +32,10 @@ class Paper:
         """In short: the arXiv id, or where there is none the venue or address."""
         return f"arXiv {self.arxiv}" if self.arxiv else self.venue or self.url or self.title
 
-    def bibtex(self, key: str) -> str:
-        """Return a BibTeX entry."""
+    def bibtex(self) -> str:
+        """Return a BibTeX entry; its key is the first author, the year and the title's first word."""
+        first = self.authors[0].split()[-1] if self.authors else ""
+        key = re.sub(r"[^a-z0-9]", "", f"{first}{self.year}{self.title.split()[0]}".lower())
         fields = {
             "title": f"{{{self.title}}}",
             "author": " and ".join(self.authors),
@@ -76,10 +79,6 @@ class ZooEntry:
         """Follow the published image through the stem."""
         return self.stem.trace(*pair(self.image_size), self.dim, self.in_channels)
 
-    def bibtex(self) -> str:
-        """Return a BibTeX entry of the paper."""
-        return self.paper.bibtex(self.family)
-
     def as_dict(self) -> dict[str, Any]:
         """Return the entry as `stemlab zoo --json` prints it, with the cost, stride and receptive field of the stem."""
         trace = self.trace()
@@ -90,7 +89,7 @@ class ZooEntry:
             "scale": self.scale,
             "title": self.title,
             "paper": {**paper, "authors": list(self.paper.authors)},
-            "bibtex": self.bibtex(),
+            "bibtex": self.paper.bibtex(),
             "source": self.source,
             "stem": self.stem.canonical(),
             "dim": self.dim,
@@ -152,3 +151,26 @@ def get(name: str) -> ZooEntry:
         golden_model=data.pop("model", {}),
         **data,
     )
+
+
+def table(entries: Sequence[ZooEntry]) -> str:
+    """Return a Markdown table of entries: what docs/zoo.md holds."""
+    lines = [
+        "| name | stem | paper | image | output | stride | sees | params | flops | checked against |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in entries:
+        trace = entry.trace()
+        link = f"https://arxiv.org/abs/{entry.paper.arxiv}" if entry.paper.arxiv else entry.paper.url
+        paper = f"[{entry.paper.title}]({link})" if link else entry.paper.title
+        cells = (
+            f"`{entry.name}`",
+            entry.title,
+            f"{paper}, {entry.paper.year}",
+            *("x".join(map(str, sizes)) for sizes in (trace.start, trace.end, trace.stride, trace.receptive_field)),
+            f"{trace.counts.params:,}",
+            f"{trace.counts.flops:,}",
+            entry.checked,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
