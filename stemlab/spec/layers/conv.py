@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from ...errors import short
 from ..base import Flag, Number, Pair, PositiveInt, Spec, given, pair, relation_error, spec_error
@@ -51,6 +53,13 @@ def _parse_standardize(value: Any) -> Any:
     return value
 
 
+class _OrFlagSchema:
+    """The JSON Schema of what may also be switched on by true, off by false."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "boolean"}, handler(schema)]}
+
+
 class ConvLayer(LayerSpec):
     """Convolution, with an optional norm and activation behind it.
 
@@ -66,7 +75,7 @@ class ConvLayer(LayerSpec):
     dilation: Pair = 1
     groups: PositiveInt | Literal["depthwise"] = 1
     bias: Flag = False
-    standardize: Annotated[Standardize | None, BeforeValidator(_parse_standardize)] = None
+    standardize: Annotated[Standardize | None, BeforeValidator(_parse_standardize), _OrFlagSchema()] = None
     norm: Norm = None
     act: Act = None
     order: Order | None = None
