@@ -103,6 +103,11 @@ class ConvLayer(LayerSpec):
         """Return the number of groups for an input of that many channels."""
         return channels if self.groups == "depthwise" else self.groups
 
+    def _filter(self, channels: int) -> int:
+        """Return how many weights make one channel of the output."""
+        kh, kw = pair(self.kernel)
+        return kh * kw * (channels // self.group_count(channels))
+
     def describe(self) -> str:
         """Return the layer in a few words."""
         extras = [
@@ -121,14 +126,14 @@ class ConvLayer(LayerSpec):
         for side, count in (("in", shape.channels), ("out", channels)):
             if count % groups:
                 raise ShapeError(f"conv: {side}_channels (={count}) must be divisible by groups (={groups})")
+        if self.standardize and self._filter(shape.channels) == 1:
+            raise ShapeError("conv: a filter of one weight has no deviation to divide by; leave out standardize")
         height, width = padded_size(shape[1:], self.window, sides_of(self.padding))
         return not_empty("conv", Shape(channels, height, width), shape, self.kernel)
 
     def cost(self, before: Shape, after: Shape, dim: int) -> Counts:
         """Multiply-adds of the convolution; padding zeros count, as in every counter of the field."""
-        kh, kw = pair(self.kernel)
-        weights = kh * kw * (before.channels // self.group_count(before.channels)) * after.channels
-        counts = linear_counts(weights, after, self.bias)
+        counts = linear_counts(self._filter(before.channels) * after.channels, after, self.bias)
         gains = after.channels if self.standardize and self.standardize.gain else 0
         return counts._replace(params=counts.params + gains)
 
