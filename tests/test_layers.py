@@ -258,10 +258,12 @@ def roomy(spec: StemSpec, positions: tuple[int, int]) -> Trace:
 @given(layer_lists(DIM).filter(lambda d: all(layer.get("kind") != "global" for layer in each(d["layers"]))))
 @settings(max_examples=50)
 def test_an_output_position_sees_its_receptive_field(document):
-    """By the gradient of one output in the middle; branches around different middles see more than the largest."""
+    """By the gradient of one output in the middle.
+
+    Branches around different middles see more than the largest of them; splits of what was concatenated may see less.
+    """
     layers = rewritten(rewritten(document["layers"], linear), centred)
-    inner = [each(branch) for layer in layers for branch in layer.get("branches", ())]
-    exact = all(has_middle(layer) for branch in inner for layer in branch)
+    inner = [layer for outer in layers for branch in outer.get("branches", ()) for layer in each(branch)]
     spec = StemSpec.model_validate({"layers": layers})
     field = roomy(spec, (64, 64)).receptive_field
     trace = roomy(spec, tuple(2 * reach // stride + 12 for reach, stride in zip(field, spec.stride, strict=True)))
@@ -274,7 +276,10 @@ def test_an_output_position_sees_its_receptive_field(document):
     rows, columns = (x.grad.abs().sum((0, 1, axis)).nonzero() for axis in (3, 2))
     seen = tuple(int(v.max() - v.min()) + 1 for v in (rows, columns))
     assert trace.receptive_field == field
-    assert seen == field if exact else all(a >= b for a, b in zip(seen, field, strict=True))
+    if all(map(has_middle, inner)):
+        assert all(a <= b for a, b in zip(seen, field, strict=True))
+    if not any("split" in layer for layer in each(layers)):
+        assert all(a >= b for a, b in zip(seen, field, strict=True))
 
 
 def test_a_global_pool_sees_the_whole_map():
@@ -419,6 +424,7 @@ def test_what_the_trace_refuses_to_merge_torch_refuses(one, other):
 
 
 @given(standardizes, st.integers(1, 3), st.integers(1, 3), st.sampled_from([1, 2, 4]))
+@settings(max_examples=40)
 def test_standardised_filters_have_more_than_one_weight(standardize, height, width, groups):
     layer = {"op": "conv", "channels": 4, "kernel": [height, width], "groups": groups, "standardize": standardize}
     spec = StemSpec.model_validate({"layers": [{**CONV, "channels": 4}, layer]})

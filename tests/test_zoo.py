@@ -66,9 +66,7 @@ def settled(trace) -> list:
     for step in trace:
         layer = step.layer
         if isinstance(layer, PatchifyLayer):
-            layer = ConvLayer(
-                channels=layer.channels, kernel=layer.patch, stride=layer.patch, padding=0, bias=layer.bias
-            )
+            layer = ConvLayer(channels=layer.channels, kernel=layer.patch, stride=layer.patch, padding=0, bias=layer.bias)
         words = layer.canonical()
         if isinstance(layer, ConvLayer):
             words |= {"channels": step.after.channels, "groups": layer.group_count(step.before.channels)}
