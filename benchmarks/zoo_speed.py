@@ -1,40 +1,25 @@
-"""How long the zoo takes: listing it on the command line, and building and costing every stem.
+"""How long it takes to build and cost every stem of the zoo, and what fusing saves.
 
 Run: python benchmarks/zoo_speed.py
 """
 
-import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-ROUNDS = 7
+from stemlab import fuse, zoo
+from stemlab.builders import Stem
 
-
-def list_once() -> float:
-    """Return the seconds of one `stemlab zoo --json`, the start of Python included."""
-    began = time.perf_counter()
-    subprocess.run([Path(sys.executable).with_name("stemlab"), "zoo", "--json"], check=True, stdout=subprocess.PIPE)
-    return time.perf_counter() - began
+FUSED = ("vit_c_4gf", "scaled_relu_deit_s", "levit_384", "xcit_small12_p16", "fastvit_t8_train")
 
 
-def build_all() -> tuple[int, float]:
-    """Return how many stems were built and costed, and the seconds that took."""
-    from stemlab import zoo
-    from stemlab.builders import Stem
-
-    began = time.perf_counter()
-    for name in zoo.names():
-        entry = zoo.get(name)
-        trace = entry.trace()
-        stem = Stem(entry.stem, img_size=entry.image_size, in_chans=entry.in_channels, embed_dim=entry.dim)
-        assert sum(parameter.numel() for parameter in stem.parameters()) == trace.counts.params
-    return len(zoo.names()), time.perf_counter() - began
+def build(entry: zoo.ZooEntry) -> Stem:
+    return Stem(entry.stem, img_size=entry.image_size, in_chans=entry.in_channels, embed_dim=entry.dim)
 
 
 if __name__ == "__main__":
-    seconds = sorted(list_once() for _ in range(ROUNDS))
-    print(f"stemlab zoo --json: median {statistics.median(seconds):.2f} s, slowest {seconds[-1]:.2f} s of {ROUNDS}")
-    count, took = build_all()
-    print(f"building and costing {count} stems: {took:.1f} s")
+    began = time.perf_counter()
+    for name in zoo.names():
+        entry = zoo.get(name)
+        assert sum(parameter.numel() for parameter in build(entry).parameters()) == entry.trace().counts.params
+    print(f"building and costing {len(zoo.names())} stems: {time.perf_counter() - began:.1f} s")
+    for name in FUSED:
+        print(f"{name}: {fuse(build(zoo.get(name)).eval()).saving}")

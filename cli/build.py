@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stemlab.errors import EngineError
+from stemlab.errors import EngineError, SpecError
+from stemlab.quantities import human
 
-from .output import console, human, match_line, print_json
+from .output import console, match_line, print_json
 
 if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
     from stemlab import MatchResult, ModelSpec
+    from stemlab.builders.export import Exported
 
 NAME = "build"
 
@@ -20,23 +24,35 @@ NAME = "build"
 def run(
     spec: Annotated[str, typer.Argument(help="A model: spec.json or .yaml, or a name from the zoo.")],
     out: Annotated[Path | None, typer.Option(help="Write config.json and model.safetensors into this folder.")] = None,
+    export: Annotated[
+        list[str] | None,
+        typer.Option(help="Write model.onnx (onnx) or torch's exported program (pt2) there too; may be repeated."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The seed of the initial weights.")] = 0,
+    diagram: Annotated[Path | None, typer.Option(help="Draw the stem into this SVG file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")] = False,
 ) -> None:
     """Build a model from its spec; show its layers, shapes and cost."""
     import stemlab
 
+    kinds = list(dict.fromkeys(export or []))
+    if kinds and out is None:
+        raise SpecError(f"--export (={kinds[0]}) needs a folder to write into; expected --out DIR too")
+    _require(kinds)
     model = stemlab.load(spec)
     matched = stemlab.match(spec)
+    if diagram is not None:
+        stemlab.diagram(spec).save(diagram)
     try:
         built = stemlab.build(spec, seed=seed)
     except RuntimeError as error:
         raise EngineError(f"{spec}: cannot be built on this machine: {str(error).splitlines()[0]}") from None
     params = sum(p.numel() for p in built.parameters())
     if out is not None:
-        from stemlab.builders.model import save
+        from stemlab.builders.hub import save
 
         save(built, model, out)
+    exported = _export(built, out, kinds) if out is not None else []
     if json:
         print_json(
             {
@@ -47,12 +63,35 @@ def run(
                 "cost": matched.cost.as_dict(),
                 "built_params": params,
                 "out": str(out) if out else None,
+                "diagram": str(diagram) if diagram else None,
+                "exported": [{"path": str(path), "difference": difference} for path, difference in exported],
             }
         )
         return
     _show(model, matched, params)
+    if diagram is not None:
+        print(f"wrote   {diagram}")
     if out is not None:
         print(f"wrote   {out / 'config.json'}, {out / 'model.safetensors'}")
+    for path, difference in exported:
+        print(f"wrote   {path}, its outputs at most {difference:.1e} from the model's")
+
+
+def _require(kinds: list[str]) -> None:
+    """Refuse before anything is built or written."""
+    if kinds:
+        from stemlab.builders.export import require
+
+        for kind in kinds:
+            require(kind)
+
+
+def _export(built: VisionTransformer, out: Path, kinds: list[str]) -> list[Exported]:
+    if not kinds:
+        return []
+    from stemlab.builders.export import export
+
+    return [export(built, out, kind) for kind in kinds]
 
 
 def _show(model: ModelSpec, matched: MatchResult, params: int) -> None:

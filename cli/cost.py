@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .output import console, human, print_json
+from stemlab.quantities import human
+
+from .output import console, print_json
 
 NAME = "cost"
 
 
 def run(
     specs: Annotated[list[str], typer.Argument(help="Models: spec files, or names from the zoo.")],
+    diagram: Annotated[Path | None, typer.Option(help="Draw the stems side by side into this SVG file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")] = False,
 ) -> None:
     """Count what models cost, exactly and without building them."""
     import stemlab
 
+    drawn = None if diagram is None else stemlab.diagram(*specs).save(diagram)
     rows: list[dict[str, Any]] = []
     for spec in specs:
         matched = stemlab.match(spec)
@@ -55,4 +60,6 @@ def run(
             "" if error is None else f"{error:+.2%}",
         )
     console().print(table)
+    if drawn:
+        print(f"wrote {drawn}")
     print("flops are multiply-adds of one image; pycls's count is flops + bias adds; --json gives exact numbers")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from stemlab.quantities import human
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -27,14 +29,6 @@ def console(stderr: bool = False) -> Console:
 
     made = Console(stderr=stderr, highlight=False)
     return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=140)
-
-
-def human(value: float) -> str:
-    """Return a count as people say it: 1.08G, 4.83M, 512."""
-    for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= limit:
-            return f"{value / limit:.3g}{suffix}"
-    return f"{value:g}"
 
 
 def match_line(matched: dict[str, Any]) -> str:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .output import complain, console, human, print_json
+from stemlab.quantities import human
+
+from .output import complain, console, print_json
 
 if TYPE_CHECKING:
     from stemlab import Study

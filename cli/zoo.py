@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .output import console, human, print_json
+from stemlab.quantities import human
+
+from .output import console, print_json
 
 if TYPE_CHECKING:
     from stemlab import zoo

@@ -5,13 +5,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from . import timm_models
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import zoo
-    from .api import Study, build, build_stem, cost, load, match, search
+    from .api import Study, attach, build, build_stem, cost, diagram, load, match, search
     from .builders.fuse import fuse
     from .costing import Cost
+    from .drawing import Diagram
     from .errors import EngineError, InfeasibleError, SpecError, StemlabError, StudyError
     from .matching import MatchResult
     from .spec import (
@@ -29,11 +32,12 @@ if TYPE_CHECKING:
 # Where each public name lives. They are imported on first use: torch takes seconds, and most of the library
 # does without it.
 _HOMES = {
-    **dict.fromkeys(("Study", "build", "build_stem", "cost", "load", "match", "search"), ".api"),
+    **dict.fromkeys(("Study", "attach", "build", "build_stem", "cost", "diagram", "load", "match", "search"), ".api"),
     **dict.fromkeys(("EngineError", "InfeasibleError", "SpecError", "StemlabError", "StudyError"), ".errors"),
     **dict.fromkeys(("BodySpec", "DataSpec", "MatchSpec", "ModelSpec", "SearchSpec", "StemSpec", "TrainSpec"), ".spec"),
     **dict.fromkeys(("LayerSpec", "register_layer"), ".spec"),
     "Cost": ".costing",
+    "Diagram": ".drawing",
     "MatchResult": ".matching",
     "fuse": ".builders.fuse",
 }
@@ -42,6 +46,7 @@ __all__ = [
     "BodySpec",
     "Cost",
     "DataSpec",
+    "Diagram",
     "EngineError",
     "InfeasibleError",
     "LayerSpec",
@@ -55,9 +60,11 @@ __all__ = [
     "Study",
     "StudyError",
     "TrainSpec",
+    "attach",
     "build",
     "build_stem",
     "cost",
+    "diagram",
     "fuse",
     "load",
     "match",
@@ -77,3 +84,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+timm_models.install()

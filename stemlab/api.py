@@ -1,4 +1,4 @@
-"""The public functions: load, cost, match, build, build_stem, search."""
+"""The public functions: load, cost, match, build, build_stem, attach, diagram, search."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from . import matching, zoo
 from .candidate import Candidates
 from .costing import Cost
+from .drawing import Diagram
+from .drawing import diagram as draw
 from .errors import InfeasibleError, SpecError, StemlabError, StudyError
 from .matching import MatchResult
 from .records import StudyFolder, TrialRecord
-from .spec import ModelSpec, SearchSettings, SearchSpec, StemSpec
+from .spec import ModelSpec, SearchSettings, SearchSpec, ShapeError, StemSpec, Trace
+from .spec.base import pair
 from .spec.files import Document, Location, override, read, validate
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
     from .builders import Stem
+    from .builders.attach import Model
     from .engine.loop import Reporter
 
 Source = str | os.PathLike[str] | dict[str, Any] | ModelSpec
@@ -48,7 +52,7 @@ def _read(source: Source) -> tuple[ModelSpec, Document, Location]:
         document = Document(source, "<dict>")
     elif os.path.isdir(source):  # unlike Path's, these never raise, however strange the name
         document, path = read(Path(source) / "config.json"), ("spec",)
-    elif isinstance(source, str) and os.sep not in source and "." not in source and not os.path.exists(source):
+    elif _is_zoo_name(source):
         entry = zoo.get(source)
         if entry.model is None:
             raise SpecError(
@@ -59,6 +63,10 @@ def _read(source: Source) -> tuple[ModelSpec, Document, Location]:
     else:
         document = read(source)
     return validate(ModelSpec, document, path), document, path
+
+
+def _is_zoo_name(source: object) -> TypeGuard[str]:
+    return isinstance(source, str) and os.sep not in source and "." not in source and not os.path.exists(source)
 
 
 def match(source: Source) -> MatchResult:
@@ -86,7 +94,8 @@ def build(source: Source, seed: int | None = None, **options: Any) -> VisionTran
     A folder made by `stemlab build --out` gives the model with its weights. `seed` fixes the initial weights;
     `options` go to VisionTransformer, such as `dynamic_img_size=True`.
     """
-    from .builders.model import WEIGHTS, build_model, load_weights
+    from .builders.hub import WEIGHTS, load_weights
+    from .builders.model import build_model
 
     model = build_model(match(source).model, seed, **options)
     if not isinstance(source, (dict, ModelSpec)) and (Path(source) / WEIGHTS).exists():
@@ -105,18 +114,97 @@ def build_stem(
     """
     from .builders import build_stem as build_stem_module
 
+    return build_stem_module(*_stem_of(source, dim, image_size, "build_stem"))
+
+
+def _stem_of(
+    source: str | dict[str, Any] | StemSpec, dim: int | None, image_size: int | tuple[int, int] | None, what: str
+) -> tuple[StemSpec, int, int | tuple[int, int]]:
+    """Return a stem, the width of the body it is put on and the size of its image, as far as given or known."""
     if isinstance(source, str):
         entry = zoo.get(source)
         dim, image_size = dim or entry.dim, image_size or entry.image_size
-    spec = source if isinstance(source, StemSpec) else validate(StemSpec, Document(source, "<stem>"))
+    spec = _read_stem(source)
+    image_size = image_size or 224
     if dim is None:
-        widths = [getattr(layer, "channels", None) for layer in spec.layers]
-        dim = next((width for width in reversed(widths) if isinstance(width, int)), None)
-        if dim is None or "dim" in widths:
+        if '"dim' in spec.canonical_json():
             raise InfeasibleError(
-                "the stem ends in a projection to the body's width; say which: build_stem(stem, dim=384)"
+                f"the stem has layers as wide as the body it is put on; say how wide that is: {what}(stem, dim=384)"
             )
-    return build_stem_module(spec, dim, image_size or 224)
+        dim = spec.trace(*pair(image_size), dim=1).end.channels
+    return spec, dim, image_size
+
+
+def diagram(
+    *sources: Source | StemSpec | zoo.ZooEntry,
+    dim: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    titles: Sequence[str] | None = None,
+) -> Diagram:
+    """Return a picture of stems side by side on one scale: a notebook shows it, `.save("stem.svg")` writes it.
+
+    A source is whatever `load` or `build_stem` takes (a name from the zoo, the path of a model, a dict, a spec), or an
+    entry of the zoo. `dim` and `image_size` are for stems without a model, as in `build_stem`. Below the title of a
+    model stands its stem's share of the flops, the body matched where the model asks for it. Torch is not needed.
+    """
+    found = [_trace_of(source, dim, image_size) for source in sources]
+    names = [_name_of(source) for source in sources] if titles is None else titles
+    return Diagram(draw([trace for trace, _ in found], names, [note for _, note in found]))
+
+
+def _trace_of(
+    source: Source | StemSpec | zoo.ZooEntry, dim: int | None, image_size: int | tuple[int, int] | None
+) -> tuple[Trace, str]:
+    """Return the trace of a stem, and what there is to say of the model that it belongs to."""
+    if isinstance(source, zoo.ZooEntry) or _is_zoo_name(source):
+        entry = zoo.get(source) if isinstance(source, str) else source
+        if dim is None and image_size is None:
+            return entry.trace(), "" if entry.model is None else _share(entry.model)
+        source, dim, image_size = entry.stem, dim or entry.dim, image_size or entry.image_size
+    if isinstance(source, StemSpec) or (isinstance(source, dict) and "stem" not in source):
+        stem, dim, image_size = _stem_of(source, dim, image_size, "diagram")
+        try:
+            return stem.trace(*pair(image_size), dim), ""
+        except ShapeError as error:
+            raise SpecError(f"the stem does not fit an image of {image_size} pixels: {error}") from None
+    model = load(source)
+    return model.trace(), _share(model)
+
+
+def _share(model: ModelSpec) -> str:
+    try:
+        return f"{matching.match(model).cost.stem_flops_share:.1%} of the model’s flops"
+    except InfeasibleError:
+        return "its model cannot be matched"
+
+
+def _name_of(source: Source | StemSpec | zoo.ZooEntry) -> str:
+    if isinstance(source, zoo.ZooEntry):
+        return source.name
+    return Path(source).name if isinstance(source, (str, os.PathLike)) else ""
+
+
+def attach(
+    stem: str | dict[str, Any] | StemSpec,
+    model: Model,
+    image_size: int | tuple[int, int] | None = None,
+    seed: int | None = None,
+) -> Model:
+    """Replace the patch embedding of a timm ViT (VisionTransformer or Eva, pretrained or not) by a stem, in place.
+
+    Returns the model. `stem` is a StemSpec in any of its forms. All other weights stay, but for a position embedding
+    on another grid of tokens, which is resampled. `image_size` is the model's unless given; `seed` fixes the stem's
+    initial weights.
+
+    SpecError where the model is no plain ViT, or where the stem does not fit its images or its width.
+    """
+    from .builders.attach import attach as attach_module
+
+    return attach_module(_read_stem(stem), model, image_size, seed)
+
+
+def _read_stem(source: str | dict[str, Any] | StemSpec) -> StemSpec:
+    return source if isinstance(source, StemSpec) else validate(StemSpec, Document(source, "<stem>"))
 
 
 class Study:

@@ -9,10 +9,10 @@ and fvcore without its norm terms, give the same flops.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-from .spec import BodySpec, Counts, ModelSpec
+from .body_costing import body_counts
+from .spec import Counts, ModelSpec
 
 
 @dataclass(frozen=True)
@@ -74,39 +74,3 @@ def count(model: ModelSpec) -> Cost:
     """
     trace = model.trace()
     return Cost(stem=trace.counts, body=body_counts(model.body, trace.tokens, model.classes))
-
-
-@lru_cache(maxsize=4096)
-def body_counts(body: BodySpec, patches: int, classes: int) -> Counts:
-    """Return the counts of everything but the stem, for a grid of `patches` tokens."""
-    fixed, block = body_parts(body, body.mlp_hidden, patches, classes)
-    return fixed.plus(Counts(*(body.depth * value for value in block)))
-
-
-@lru_cache(maxsize=4096)
-def body_parts(body: BodySpec, hidden: int, patches: int, classes: int) -> tuple[Counts, Counts]:
-    """Return the counts of what does not depend on depth (embeddings, last norm, head) and of one block.
-
-    `hidden` is the width of the MLPs; the body's own is ignored.
-    """
-    dim = body.dim
-    tokens = patches + (1 if body.class_token else 0)
-    embeddings = tokens * dim + (dim if body.class_token else 0)
-    norm = 2 * dim
-    fixed = Counts(
-        flops=dim * classes,
-        bias_adds=classes,
-        params=embeddings + norm + dim * classes + classes,
-        activations=classes,
-    )
-    linear = 3 * dim * dim + dim * dim + 2 * dim * hidden  # qkv, projection, MLP
-    products = 2 * tokens * tokens * dim  # q k^T and attention v
-    biases = (3 * dim if body.qkv_bias else 0) + dim + hidden + dim
-    outputs = tokens * (3 * dim + dim + dim + hidden + dim) + body.heads * tokens * tokens
-    block = Counts(
-        flops=tokens * linear + products,
-        bias_adds=tokens * biases,
-        params=linear + biases + 2 * norm,
-        activations=outputs,
-    )
-    return fixed, block

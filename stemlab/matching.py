@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import costing
+from .body_costing import body_counts, body_parts
 from .costing import Cost
 from .errors import InfeasibleError
 from .spec import BodySpec, ModelSpec
@@ -51,15 +52,14 @@ def match(model: ModelSpec) -> MatchResult:
         return MatchResult(model, costing.count(model))
     trace, reference = model.trace(), model.trace(rule.reference)
     stem, patches, metric = trace.counts, trace.tokens, rule.metric
-    reference_body = costing.body_counts(model.body, reference.tokens, model.classes)
+    reference_body = body_counts(model.body, reference.tokens, model.classes)
     target = getattr(reference.counts, metric) + getattr(reference_body, metric)
     room = target - getattr(stem, metric)
 
     best: tuple[float, int, int] | None = None
     for bodies in _bodies(model, patches, room):
         for depth, hidden in bodies:
-            fixed, block = _parts(model, hidden, patches)
-            error = (fixed + depth * block - room) / target
+            error = (_whole(model, depth, hidden, patches) - room) / target
             if best is None or abs(error) < abs(best[0]):
                 best = (error, depth, hidden)
         if best and abs(best[0]) <= rule.tolerance:
@@ -68,7 +68,12 @@ def match(model: ModelSpec) -> MatchResult:
         raise InfeasibleError(_too_far(model, best, getattr(stem, metric), target))
     error, depth, hidden = best
     body = _settled(model.body, depth, hidden)
-    counted = Cost(stem=stem, body=costing.body_counts(body, patches, model.classes))
+    if body.pretrained is not None and body != model.body:
+        raise InfeasibleError(
+            f"pretrained weights ({body.pretrained}) are for depth {model.body.depth} and MLP width "
+            f"{model.body.mlp_hidden}, but the match asks for depth {depth} and width {hidden}; drop one of the two"
+        )
+    counted = Cost(stem=stem, body=body_counts(body, patches, model.classes))
     return MatchResult(model.model_copy(update={"body": body, "match": None}), counted, metric, target, error)
 
 
@@ -82,8 +87,14 @@ def _settled(body: BodySpec, depth: int, hidden: int) -> BodySpec:
 def _parts(model: ModelSpec, hidden: int, patches: int) -> tuple[int, int]:
     """Return the matched metric of what does not depend on depth, and of one block."""
     assert model.match is not None
-    fixed, block = costing.body_parts(model.body, hidden, patches, model.classes)
+    fixed, block = body_parts(model.body, hidden, patches, model.classes)
     return getattr(fixed, model.match.metric), getattr(block, model.match.metric)
+
+
+def _whole(model: ModelSpec, depth: int, hidden: int, patches: int) -> int:
+    """Return the matched metric of a whole body."""
+    fixed, block = _parts(model, hidden, patches)
+    return fixed + depth * block
 
 
 def _bodies(model: ModelSpec, patches: int, room: int) -> Iterator[list[tuple[int, int]]]:
@@ -101,12 +112,12 @@ def _bodies(model: ModelSpec, patches: int, room: int) -> Iterator[list[tuple[in
     if "mlp" not in rule.adjust:
         yield [(depths[0], body.mlp_hidden)]
         return
-    # Every metric is linear in the hidden width, so the width that meets the budget is one division away.
-    least = _parts(model, MLP_STEP, patches)[1]
-    step = _parts(model, 2 * MLP_STEP, patches)[1] - least
     for depth in depths[:_MOST_DEPTHS]:
         tries = [(depth, body.mlp_hidden)]
-        steps = 1 + round(((room - fixed) / depth - least) / step)
+        # Every metric is linear in the hidden width, so the width that meets the budget is one division away.
+        least = _whole(model, depth, MLP_STEP, patches)
+        step = _whole(model, depth, 2 * MLP_STEP, patches) - least
+        steps = 1 + round((room - least) / step)
         # A body of less than half or more than twice the width is no longer the same body.
         narrowest = -(-body.mlp_hidden // (2 * MLP_STEP))
         widest = max(narrowest, 2 * body.mlp_hidden // MLP_STEP)

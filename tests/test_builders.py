@@ -17,7 +17,7 @@ from torch import nn
 import stemlab
 from stemlab import ModelSpec, SpecError, StemSpec
 from stemlab.builders import Stem, build_model, build_stem
-from stemlab.builders.model import save
+from stemlab.builders.hub import save
 from stemlab.modules.patchify import Patchify
 from stemlab.modules.scaled_relu import ScaledReLU
 from stemlab.spec.base import pair

@@ -90,20 +90,24 @@ def test_specs_stand_on_errors_alone():
 
 
 def test_what_stands_at_the_bottom_knows_nothing_of_the_rest():
-    assert not any(below(other, "stemlab") for other in imports("stemlab.errors"))
+    for module in ("stemlab.errors", "stemlab.quantities"):
+        assert not any(below(other, "stemlab") for other in imports(module))
     assert offences(("modules",), tuple(f"stemlab.{name}" for layer in LAYERS[1:] for name in layer)) == []
 
 
-LIGHT = ("spec", "space", "costing", "matching", "candidate", "records", "zoo", "analysis", "errors", "plugins.t2t")
+LIGHT = (
+    "spec", "space", "costing", "body_costing", "matching", "candidate", "records", "zoo", "drawing", "analysis",
+    "errors", "quantities", "plugins.t2t",
+)  # fmt: skip
 HEAVY = ("torch", "torchvision", "timm", "einops", "nni", "sklearn", "safetensors")
 LAYERS = [
-    ("errors", "modules"),
+    ("errors", "modules", "quantities"),
     ("spec",),
-    ("space", "costing", "matching", "zoo", "records", "candidate", "plugins"),
+    ("space", "costing", "body_costing", "matching", "zoo", "records", "candidate", "drawing", "plugins"),
     ("builders", "data", "analysis"),
     ("train", "report"),
     ("engine",),
-    ("api",),
+    ("api", "timm_models"),
 ]
 
 
@@ -156,8 +160,20 @@ def test_the_check_of_loaded_modules_sees_torch():
     assert "torch" in loaded_by("import torch")
 
 
+def test_importing_stemlab_imports_next_to_nothing():
+    code = "import sys; before = set(sys.modules); import stemlab; assert not {'pydantic', 'yaml'} & set(sys.modules)"
+    assert loaded_by(code) == set()
+
+
 def test_costs_need_no_torch():
-    calls = ("cost('vit_c_4gf')", "zoo.names()", "load('vit_p_1gf')", "match('vit_c_1gf')", "SearchSpec")
+    calls = (
+        "cost('vit_c_4gf')",
+        "zoo.names()",
+        "load('vit_p_1gf')",
+        "match('vit_c_1gf')",
+        "diagram('vit_c_1gf')",
+        "SearchSpec",
+    )
     assert loaded_by("import stemlab" + "".join(f"; stemlab.{call}" for call in calls)) == set()
 
 
@@ -195,8 +211,8 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 
 
 COMMANDS = {
-    "build": {"spec", "--out", "--seed", "--json"},
-    "cost": {"specs", "--json"},
+    "build": {"spec", "--out", "--export", "--seed", "--diagram", "--json"},
+    "cost": {"specs", "--diagram", "--json"},
     "doctor": {"--json"},
     "report": {"folder"},
     "schema": {"kind"},

@@ -66,7 +66,8 @@ def settled(trace) -> list:
     for step in trace:
         layer = step.layer
         if isinstance(layer, PatchifyLayer):
-            layer = ConvLayer(channels=layer.channels, kernel=layer.patch, stride=layer.patch, padding=0, bias=layer.bias)
+            size = {"kernel": layer.patch, "stride": layer.patch, "padding": 0}
+            layer = ConvLayer(channels=layer.channels, bias=layer.bias, **size)
         words = layer.canonical()
         if isinstance(layer, ConvLayer):
             words |= {"channels": step.after.channels, "groups": layer.group_count(step.before.channels)}
@@ -154,14 +155,14 @@ def test_entries_are_selected_by_family_stride_and_size():
 
 
 def test_the_command_lists_shows_and_filters(cli):
-    listed = json.loads(cli("zoo", "--json").out)
+    listed = json.loads(cli("zoo", "--json").stdout)
     assert [entry["name"] for entry in listed] == NAMES
-    assert cli("zoo", "--family", "levit", "--json").out.count('"name": "levit_') == 2
-    assert "levit_384" in cli("zoo", "--stride", "16").out
-    shown = cli("zoo", "levit_128").out
+    assert cli("zoo", "--family", "levit", "--json").stdout.count('"name": "levit_') == 2
+    assert "levit_384" in cli("zoo", "--stride", "16").stdout
+    shown = cli("zoo", "levit_128").stdout
     assert all(word in shown for word in ("conv 3x3 stride 2x2", "128x14x14", "2104.01136", "@inproceedings{"))
-    assert cli("zoo", "--family", "nothing").code == 2
+    assert cli("zoo", "--family", "nothing").returncode == 2
 
 
 def test_the_table_of_the_docs_is_what_the_command_prints(cli):
-    assert cli("zoo", "--markdown").out.strip() in (REPOSITORY / "docs" / "zoo.md").read_text(encoding="utf-8")
+    assert cli("zoo", "--markdown").stdout.strip() in (REPOSITORY / "docs" / "zoo.md").read_text(encoding="utf-8")

@@ -1,25 +1,19 @@
-"""From a ModelSpec to timm's VisionTransformer with our stem; to a folder and back."""
+"""From a ModelSpec to timm's VisionTransformer with our stem."""
 
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer
 
-from .. import __version__
-from ..errors import SpecError, StemlabError, short
+from ..errors import SpecError, short
 from ..matching import match
 from ..spec import ModelSpec, StemSpec
 from ..spec.base import pair
-from ..spec.files import dump_json, write_text
+from .hub import describe
 from .stem import Stem
-
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def build_model(spec: ModelSpec, seed: int | None = None, **options: Any) -> VisionTransformer:
@@ -38,7 +32,7 @@ def build_model(spec: ModelSpec, seed: int | None = None, **options: Any) -> Vis
             return build_model(spec, **options)
     settled = match(spec).model
     body = settled.body
-    return VisionTransformer(
+    model = VisionTransformer(
         img_size=pair(settled.image_size),
         patch_size=settled.stem.stride,
         num_classes=settled.classes,
@@ -53,51 +47,10 @@ def build_model(spec: ModelSpec, seed: int | None = None, **options: Any) -> Vis
         embed_layer=partial(Stem, settled.stem),
         **options,
     )
+    describe(model, settled, options)
+    return model
 
 
 def build_stem(spec: StemSpec, dim: int, image_size: int | tuple[int, int] = 224, **options: Any) -> Stem:
     """Return a stem alone, on a body of width `dim`: (batch, 3, H, W) -> (batch, tokens, dim)."""
     return Stem(spec, img_size=image_size, embed_dim=dim, **options)
-
-
-def save(model: VisionTransformer, spec: ModelSpec, folder: Path) -> None:
-    """Write config.json (the spec, its cost and match) and model.safetensors into a folder."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StemlabError(f"{folder}: cannot be made: {error.strerror}") from None
-    settled = match(spec)
-    config = {
-        "stemlab": __version__,
-        "spec": spec.canonical(),
-        "body": settled.model.body.canonical(),
-        "match": settled.as_dict(),
-        "cost": settled.cost.as_dict(),
-    }
-    temporary = folder / f".{WEIGHTS}.part"
-    try:
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary)
-        temporary.replace(folder / WEIGHTS)
-    except Exception as error:  # safetensors reports a full disk by an exception of its own
-        temporary.unlink(missing_ok=True)
-        raise StemlabError(f"{folder / WEIGHTS}: cannot be written: {error}") from None
-    write_text(folder / CONFIG, dump_json(config))
-
-
-def load_weights(model: VisionTransformer, folder: Path) -> None:
-    """Load the weights that `save` wrote; SpecError where they are another model's."""
-    path = folder / WEIGHTS
-    try:
-        weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise SpecError(f"{path}: cannot be read: {error}") from None
-    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    theirs = {name: tuple(value.shape) for name, value in weights.items()}
-    wrong = sorted(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name))
-    if wrong:
-        name = wrong[0]
-        raise SpecError(
-            f"{path}: not the weights of {folder / CONFIG}: {len(wrong)} tensors differ; the first, {name}, is "
-            f"{theirs.get(name, 'missing')} where {own.get(name, 'nothing')} is expected"
-        )
-    model.load_state_dict(weights)

@@ -11,6 +11,7 @@ from timm.layers import Format
 from torch import nn
 from torch.nn import functional as F
 
+from ..drawing import diagram
 from ..errors import SpecError
 from ..spec import StemSpec
 from ..spec.base import pair
@@ -79,6 +80,14 @@ class Stem(nn.Module):
         """The number of tokens at `img_size`."""
         return math.prod(self.grid_size)
 
+    @property
+    def first_conv(self) -> str | None:
+        """The path of the weight that reads the image, where one does: a first layer that is a norm has none."""
+        weights = [name for name, value in self.layers[0].named_parameters() if value.ndim == 4]
+        if self.spec.layers[0].op not in ("conv", "patchify") or len(weights) != 1:
+            return None
+        return f"layers.{next(iter(self.layers._modules))}.{weights[0]}".removesuffix(".weight")
+
     def feat_ratio(self, as_scalar: bool = True) -> int | tuple[int, int]:
         """Return the stride from pixels to tokens."""
         return max(self.patch_size) if as_scalar else self.patch_size
@@ -110,6 +119,10 @@ class Stem(nn.Module):
             except ShapeError as error:
                 raise SpecError(f"img_size (={img_size}): {error.args[0]}") from None
             self.img_size = size
+
+    def _repr_svg_(self) -> str:
+        """Return the picture that a notebook shows."""
+        return diagram(self.spec.trace(*self.img_size, self.embed_dim, self.in_chans), "stem")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the tokens of a batch of images."""

@@ -1,6 +1,7 @@
 """What things are: the specs. Pydantic only; nothing here imports torch."""
 
 from .base import Spec
+from .body import BodySpec, RopeSpec
 from .layers import (
     ActLayer,
     ConvLayer,
@@ -18,7 +19,7 @@ from .layers import (
     Trace,
     register_layer,
 )
-from .model import BodySpec, MatchSpec, ModelSpec
+from .model import MatchSpec, ModelSpec
 from .stem import StemSpec
 from .study import EngineSpec, SearchSettings, SearchSpec, TrialSpec
 from .training import DataSpec, TrainSpec
@@ -38,6 +39,7 @@ __all__ = [
     "ParallelLayer",
     "PatchifyLayer",
     "PoolLayer",
+    "RopeSpec",
     "SearchSettings",
     "SearchSpec",
     "Shape",

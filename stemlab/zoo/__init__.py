@@ -79,6 +79,12 @@ class ZooEntry:
         """Follow the published image through the stem."""
         return self.stem.trace(*pair(self.image_size), self.dim, self.in_channels)
 
+    def _repr_svg_(self) -> str:
+        """Return the picture that a notebook shows."""
+        from ..drawing import diagram
+
+        return diagram(self.trace(), self.name, f"{self.title} ({self.paper.citation})")
+
     def as_dict(self) -> dict[str, Any]:
         """Return the entry as `stemlab zoo --json` prints it, with the cost, stride and receptive field of the stem."""
         trace = self.trace()

@@ -71,6 +71,8 @@ class LayerSpec(Spec):
     the body that the stem is put on.
     """
 
+    if TYPE_CHECKING:
+        op: str
     takes: ClassVar[str] = "other"
     """What the layer is to a convolution before it: a "norm", an "act" or "other" (stemlab.modules.init)."""
 

@@ -62,9 +62,8 @@ class Trace(tuple[Step, ...]):
         numbers: Counter[str] = Counter()
         modules: OrderedDict[str, nn.Module] = OrderedDict()
         for step in self:
-            op: str = step.layer.op  # type: ignore[attr-defined]
-            numbers[op] += 1
-            modules[f"{op}{numbers[op]}"] = step.layer.build(step.before, step.after, self.dim)
+            numbers[step.layer.op] += 1
+            modules[f"{step.layer.op}{numbers[step.layer.op]}"] = step.layer.build(step.before, step.after, self.dim)
         return nn.Sequential(modules)
 
 
