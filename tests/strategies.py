@@ -1,4 +1,4 @@
-"""Hypothesis strategies for what a user may write: layers, stems, bodies, models, and documents with holes.
+"""Hypothesis strategies for what a user may write: stems, bodies, models, and documents with holes.
 
 All of them draw plain documents, as read from a file; `model_documents` only those that validate.
 """
@@ -6,157 +6,15 @@ All of them draw plain documents, as read from a file; `model_documents` only th
 from __future__ import annotations
 
 import json
-import math
 
 from hypothesis import assume
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from strategies_layers import acts, booleans, layer_lists, norms, optional, paddings, pairs
 
 from stemlab.spec import ModelSpec, StemSpec
 
-NORMS = ("batch", "layer", "group", "instance", "rms")
-PLAIN_ACTS = ("relu", "gelu", "gelu_tanh", "silu", "hardswish", "relu6", "elu", "mish", "tanh", "sigmoid")
-SLOPED_ACTS = ("leaky_relu", "prelu")
-MOST_STRIDE = 16
 MOST_PIXELS = 64
-
-numbers = st.floats(-4, 4, allow_nan=False).map(lambda x: round(x, 3) + 0.0)  # + 0.0: no negative zero
-booleans = st.booleans()
-
-
-def pairs(low: int, high: int):
-    """One number, or [height, width]."""
-    sizes = st.integers(low, high)
-    return sizes | st.lists(sizes, min_size=2, max_size=2)
-
-
-def optional(**fields):
-    """A mapping in which each field may be missing."""
-    return st.fixed_dictionaries({}, optional=fields)
-
-
-def divisors(number: int) -> list[int]:
-    return [d for d in range(1, number + 1) if number % d == 0]
-
-
-def both(size) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)
-
-
-@st.composite
-def norms(draw, channels: int = 24):
-    """A norm as it stands behind a convolution: its name, or a mapping."""
-    kind = draw(st.sampled_from(NORMS))
-    fields = draw(optional(eps=st.sampled_from([1e-3, 1e-5, 1e-6]), affine=booleans))
-    if kind == "group":
-        return {"kind": kind, "groups": draw(st.sampled_from(divisors(channels))), **fields}
-    return draw(st.sampled_from([kind, {"kind": kind, **fields}]))
-
-
-@st.composite
-def acts(draw):
-    """An activation as it stands behind a convolution: its name, or a mapping."""
-    kind = draw(st.sampled_from((*PLAIN_ACTS, *SLOPED_ACTS, "scaled_relu")))
-    fields = {}
-    if kind == "scaled_relu":
-        fields = draw(optional(scale=numbers, shift=numbers, learn=booleans))
-    elif kind in SLOPED_ACTS:
-        fields = draw(optional(negative_slope=numbers))
-    return draw(st.sampled_from([kind, {"kind": kind, **fields}])) if not fields else {"kind": kind, **fields}
-
-
-def _strides(room: int):
-    """Strides that keep the total within `room`, in each direction."""
-    return st.sampled_from([s for s in (1, 2, [1, 2], [2, 1], 3, 4) if max(both(s)) <= room])
-
-
-paddings = st.one_of(
-    st.sampled_from(["same", "tf_same"]),
-    st.integers(0, 2),
-    st.lists(st.integers(0, 3), min_size=4, max_size=4),
-)
-
-
-@st.composite
-def convs(draw, before: int, after: int | str, width: int, room: int = MOST_STRIDE):
-    """A convolution from `before` channels to `after`, which is `width` channels wide."""
-    groups = [*divisors(math.gcd(before, width)), *(["depthwise"] if width % before == 0 else [])]
-    return {
-        "op": "conv",
-        "channels": after,
-        "kernel": draw(pairs(1, 5)),
-        "stride": draw(_strides(room)),
-        **draw(
-            optional(
-                padding=paddings,
-                dilation=pairs(1, 2),
-                groups=st.sampled_from(groups),
-                bias=booleans,
-                norm=norms(width) | st.just("none"),
-                act=acts() | st.just("none"),
-                order=st.sampled_from(["conv-norm-act", "conv-act-norm"]),
-            )
-        ),
-    }
-
-
-@st.composite
-def pools(draw, room: int = MOST_STRIDE):
-    kind = draw(st.sampled_from(["max", "avg"]))
-    kernel = draw(pairs(1, min(3, room)))
-    least = min(both(kernel)) // 2
-    fields = {
-        "stride": _strides(room),
-        "padding": st.integers(0, least) | st.lists(st.integers(0, least), min_size=2, max_size=2),
-        "ceil": booleans,
-    }
-    if kind == "avg":
-        fields["count_include_pad"] = booleans
-    return {"op": "pool", "kind": kind, "kernel": kernel, **draw(optional(**fields))}
-
-
-@st.composite
-def patchifies(draw, after: int | str, room: int = MOST_STRIDE):
-    return {
-        "op": "patchify",
-        "patch": draw(pairs(1, min(4, room))),
-        "channels": after,
-        **draw(optional(bias=booleans)),
-    }
-
-
-def _as_layer(op: str, written):
-    return {"op": op, **(written if isinstance(written, dict) else {"kind": written})}
-
-
-@st.composite
-def layer_lists(draw, dim: int, in_channels: int = 3):
-    """`{layers: [...]}` of the whole vocabulary, ending with `dim` channels."""
-    layers, channels, room = [], in_channels, MOST_STRIDE
-    ops = draw(st.lists(st.sampled_from(["conv", "conv", "norm", "act", "pool", "patchify"]), max_size=3))
-    last = len(ops)
-    ops += [draw(st.sampled_from(["conv", "patchify"])), *draw(st.lists(st.sampled_from(["norm", "act"]), max_size=1))]
-    for index, op in enumerate(ops):
-        width = dim if index == last else draw(st.sampled_from([4, 6, 12, 24]))
-        after = draw(st.sampled_from(["dim", dim])) if index == last else width
-        if op == "conv":
-            layer = draw(convs(channels, after, width, room))
-        elif op == "patchify":
-            layer = draw(patchifies(after, room))
-        else:
-            width = channels
-            layer = draw(
-                {
-                    "norm": norms(channels).map(lambda n: _as_layer("norm", n)),
-                    "act": acts().map(lambda a: _as_layer("act", a)),
-                    "pool": pools(room),
-                }[op]
-            )
-        stride = layer.get("patch", layer.get("stride", layer["kernel"] if op == "pool" else 1))
-        room //= max(both(stride))
-        channels = width
-        layers.append(layer)
-    return {"layers": layers}
 
 
 @st.composite
@@ -174,6 +32,7 @@ def columnar_stems(draw):
                 # A list is one value for each layer, so a pair for all of them has to be written out.
                 kernels=column(st.integers(1, 5), pairs(1, 5)),
                 strides=column(st.integers(1, 2), st.sampled_from([1, 2, [1, 2], [2, 2]])),
+                paddings=column(st.integers(0, 2) | st.sampled_from(["same", "tf_same"]), paddings),
                 norm=column(norms(2) | st.just("none")),
                 act=column(acts() | st.just("none")),
                 order=st.sampled_from(["conv-norm-act", "conv-act-norm"]),

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from strategies import layer_lists, models, numbers
+from strategies import models
+from strategies_layers import layer_lists, numbers
 from timm.layers import PatchEmbed
 from torch import nn
 
@@ -396,6 +397,24 @@ STEMS = [
             {"op": "pool", "kind": "max", "kernel": 3, "stride": 2, "padding": 1, "ceil": False},
             {"op": "act", "kind": "scaled_relu"},
             {"op": "patchify", "patch": 2},
+        ]
+    },
+    {
+        "layers": [
+            {"op": "pad", "padding": 1, "value": 0.5},
+            {"op": "conv", "channels": 6, "kernel": 3, "stride": 2, "padding": 0, "standardize": {"gain": True}},
+            {"op": "act", "kind": "silu", "gain": 1.7},
+            {
+                "op": "parallel",
+                "merge": "mul",
+                "branches": [
+                    [{"op": "parallel", "branches": [[], [{"op": "norm", "kind": "batch"}]], "split": ["dim/8", 3]}],
+                    [{"op": "pool", "kind": "global"}, {"op": "conv", "channels": 6, "kernel": 1, "act": "sigmoid"}],
+                ],
+            },
+            {"op": "pool", "kind": "avg", "kernel": 3, "stride": 2, "padding": "tf_same", "count_include_pad": False},
+            {"op": "space_to_depth", "order": "w h c"},
+            {"op": "conv", "channels": "dim", "kernel": 1},
         ]
     },
 ]

@@ -11,19 +11,8 @@ from conftest import CONV3X3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from strategies import (
-    acts,
-    body_documents,
-    columnar_stems,
-    convs,
-    layer_lists,
-    model_documents,
-    models,
-    norms,
-    pools,
-    stem_documents,
-    study_documents,
-)
+from strategies import body_documents, columnar_stems, model_documents, models, stem_documents, study_documents
+from strategies_layers import acts, convs, layer_lists, norms, pools
 
 import stemlab
 from stemlab import BodySpec, DataSpec, ModelSpec, SearchSpec, SpecError, StemSpec, TrainSpec, zoo
@@ -132,7 +121,7 @@ def test_norm_and_act_are_the_same_inside_a_convolution_and_behind_it(document):
 @given(columnar_stems())
 @settings(max_examples=100)
 def test_columns_are_short_for_layers(columns):
-    given_ = {"kernels": 3, "strides": 2, "norm": "none", "act": "none", **columns}
+    given_ = {"kernels": 3, "strides": 2, "paddings": "same", "norm": "none", "act": "none", **columns}
     number = len(given_["channels"])
 
     def column(name):
@@ -144,13 +133,14 @@ def test_columns_are_short_for_layers(columns):
             "channels": channels,
             "kernel": kernel,
             "stride": stride,
+            "padding": padding,
             "norm": norm,
             "act": act,
             "bias": given_.get("bias", False),
             "order": given_.get("order", "conv-norm-act"),
         }
-        for channels, kernel, stride, norm, act in zip(
-            given_["channels"], *map(column, ("kernels", "strides", "norm", "act")), strict=True
+        for channels, kernel, stride, padding, norm, act in zip(
+            given_["channels"], *map(column, ("kernels", "strides", "paddings", "norm", "act")), strict=True
         )
     ]
     layers.append({"op": "conv", "channels": "dim", "kernel": 1, "bias": True})

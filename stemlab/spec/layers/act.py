@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import PlainValidator, WithJsonSchema, model_validator
+from pydantic import AfterValidator, PlainValidator, WithJsonSchema, model_validator
 
 from ..base import Flag, SignedNumber, given, relation_error
 from .base import Counts, LayerSpec, Shape, kind_schema, parse_kind
@@ -45,7 +45,7 @@ class ActLayer(LayerSpec):
     learn: Flag | None = None
     negative_slope: SignedNumber | None = None
     alpha: SignedNumber | None = None
-    gain: SignedNumber | None = None
+    gain: Annotated[SignedNumber, AfterValidator(lambda gain: None if gain == 1 else gain)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -60,8 +60,6 @@ class ActLayer(LayerSpec):
             data = {**own, **given(data)}
             if data.get("alpha") == 0:
                 raise relation_error(f"alpha of {data['kind']} must not be 0", at=("alpha",))
-            if data.get("gain") == 1:
-                del data["gain"]
         return data
 
     def describe(self) -> str:

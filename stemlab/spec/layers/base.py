@@ -122,10 +122,11 @@ class ExpandedIndex(int):
         return len(layers) - 1
 
 
-_DIM = re.compile(r"dim(?:/([1-9]\d*))?")
+_DIM = re.compile(r"dim(?:/([1-9][0-9]{0,6}))?")
 
 
-def _parse_channels(value: Any) -> int | str:
+def parse_channels(value: Any) -> int | str:
+    """Return a number of channels, or what part of the body's width it is."""
     if type(value) is int and 0 < value <= LARGEST:
         return value
     part = _DIM.fullmatch(value) if isinstance(value, str) else None
@@ -137,11 +138,10 @@ def _parse_channels(value: Any) -> int | str:
     )
 
 
-Channels = Annotated[
-    int | str,
-    PlainValidator(_parse_channels),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": f"^{_DIM.pattern}$"}]}),
-]
+CHANNELS_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": f"^{_DIM.pattern}$"}]
+}
+Channels = Annotated[int | str, PlainValidator(parse_channels), WithJsonSchema(CHANNELS_SCHEMA)]
 """A number of channels, "dim" (the width of the body the stem is put on) or a part of it, "dim/2"."""
 
 

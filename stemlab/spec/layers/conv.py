@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from ...errors import short
 from ..base import Flag, Number, Pair, PositiveInt, Spec, given, pair, relation_error, spec_error
@@ -51,6 +53,13 @@ def _parse_standardize(value: Any) -> Any:
     return value
 
 
+class _OrFlagSchema:
+    """The JSON Schema of what may also be switched on by true, off by false."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "boolean"}, handler(schema)]}
+
+
 class ConvLayer(LayerSpec):
     """Convolution, with an optional norm and activation behind it.
 
@@ -66,7 +75,7 @@ class ConvLayer(LayerSpec):
     dilation: Pair = 1
     groups: PositiveInt | Literal["depthwise"] = 1
     bias: Flag = False
-    standardize: Annotated[Standardize | None, BeforeValidator(_parse_standardize)] = None
+    standardize: Annotated[Standardize | None, BeforeValidator(_parse_standardize), _OrFlagSchema()] = None
     norm: Norm = None
     act: Act = None
     order: Order | None = None
@@ -94,6 +103,11 @@ class ConvLayer(LayerSpec):
         """Return the number of groups for an input of that many channels."""
         return channels if self.groups == "depthwise" else self.groups
 
+    def _filter(self, channels: int) -> int:
+        """Return how many weights make one channel of the output."""
+        kh, kw = pair(self.kernel)
+        return kh * kw * (channels // self.group_count(channels))
+
     def describe(self) -> str:
         """Return the layer in a few words."""
         extras = [
@@ -112,14 +126,14 @@ class ConvLayer(LayerSpec):
         for side, count in (("in", shape.channels), ("out", channels)):
             if count % groups:
                 raise ShapeError(f"conv: {side}_channels (={count}) must be divisible by groups (={groups})")
+        if self.standardize and self._filter(shape.channels) == 1:
+            raise ShapeError("conv: a filter of one weight has no deviation to divide by; leave out standardize")
         height, width = padded_size(shape[1:], self.window, sides_of(self.padding))
         return not_empty("conv", Shape(channels, height, width), shape, self.kernel)
 
     def cost(self, before: Shape, after: Shape, dim: int) -> Counts:
         """Multiply-adds of the convolution; padding zeros count, as in every counter of the field."""
-        kh, kw = pair(self.kernel)
-        weights = kh * kw * (before.channels // self.group_count(before.channels)) * after.channels
-        counts = linear_counts(weights, after, self.bias)
+        counts = linear_counts(self._filter(before.channels) * after.channels, after, self.bias)
         gains = after.channels if self.standardize and self.standardize.gain else 0
         return counts._replace(params=counts.params + gains)
 

@@ -54,6 +54,8 @@ class NormLayer(LayerSpec):
             raise ShapeError("instance norm: a map of one position has no deviation to divide by")
         if self.groups and shape.channels % self.groups:
             raise ShapeError(f"group norm: {shape.channels} channels are not divisible by groups (={self.groups})")
+        if self.groups == shape.channels and shape.height * shape.width == 1:
+            raise ShapeError("group norm: a group of one value has no deviation to divide by; use fewer groups")
         return shape
 
     def cost(self, before: Shape, after: Shape, dim: int) -> Counts:

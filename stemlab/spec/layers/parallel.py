@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SerializeAsAny, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, SerializeAsAny, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
-from ..base import given, relation_error
-from .base import Channels, Counts, LayerSpec, Shape, ShapeError, channels_on
+from ...errors import nearest, short
+from ..base import PLAIN, given, relation_error, spec_error
+from .base import CHANNELS_SCHEMA, Counts, LayerSpec, Shape, ShapeError, channels_on, parse_channels
 from .conv import ConvLayer
 from .registry import ParsedLayer
 from .trace import Trace, follow, init, window_of
@@ -30,6 +32,26 @@ Branch = Annotated[tuple[SerializeAsAny[ParsedLayer], ...], AfterValidator(flat)
 _BRANCH_SCHEMA = {"type": "array", "items": {"type": "object", "required": ["op"]}}
 
 
+def _parse_split(value: Any) -> tuple[int | str, ...] | str | None:
+    if value is None or value == "equal":
+        return value  # type: ignore[no-any-return]
+    if not isinstance(value, (list, tuple)):
+        hint = nearest(value, ["equal"])
+        raise spec_error(f"expected 'equal' or a list of channels, one for each branch, got {short(value)}{hint}")
+    parts = []
+    for index, part in enumerate(value):
+        try:
+            parts.append(parse_channels(part))
+        except PydanticCustomError as error:
+            raise spec_error(error.message(), at=(index,)) from None
+    return tuple(parts)
+
+
+_SPLIT_SCHEMA = {
+    "anyOf": [{"const": "equal"}, {"type": "array", "items": CHANNELS_SCHEMA, "minItems": 2}, {"type": "null"}]
+}
+
+
 class ParallelLayer(LayerSpec):
     """Branches applied to the same map, their outputs summed, concatenated or multiplied.
 
@@ -47,7 +69,12 @@ class ParallelLayer(LayerSpec):
         WithJsonSchema({"type": "array", "items": _BRANCH_SCHEMA, "minItems": 2}),
     ]
     merge: Literal["sum", "concat", "mul"] = "sum"
-    split: tuple[Channels, ...] | Literal["equal"] | None = None
+    split: Annotated[
+        tuple[int | str, ...] | Literal["equal"] | None,
+        PlainValidator(_parse_split),
+        PLAIN,
+        WithJsonSchema(_SPLIT_SCHEMA),
+    ] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -60,23 +87,21 @@ class ParallelLayer(LayerSpec):
     def _branches_agree(self) -> ParallelLayer:
         if isinstance(self.split, tuple) and len(self.split) != len(self.branches):
             raise relation_error(f"split has {len(self.split)} parts for {len(self.branches)} branches", at=("split",))
-        strides = {self._stride(branch) for branch in self.branches} - {None}
-        if len(strides) > 1:
-            shown = " and ".join(sorted(f"{h}x{w}" for h, w in filter(None, strides)))
+        if len(self._strides) > 1:
+            shown = " and ".join(sorted(f"{h}x{w}" for h, w in self._strides))
             raise relation_error(f"branches have strides {shown}; all must have the same", at=("branches",))
         return self
 
-    @staticmethod
-    def _stride(branch: tuple[LayerSpec, ...]) -> tuple[int, int] | None:
+    @cached_property
+    def _strides(self) -> set[tuple[int, int]]:
         # What is pooled to one position has no stride: it is broadcast over any map.
-        one = any(getattr(layer, "kind", None) == "global" for layer in branch)
-        return None if one else window_of(branch)[2:]
+        return {window_of(branch)[2:] for branch in self.branches if not any(map(_is_one_position, branch))}
 
     @cached_property
     def window(self) -> tuple[int, int, int, int]:
         """The largest kernel of a branch, and the stride, (height, width, height, width)."""
-        kh, kw, sh, sw = zip(*(window_of(branch) for branch in self.branches), strict=True)
-        return (max(kh), max(kw), max(sh), max(sw))
+        kh, kw, _, _ = zip(*(window_of(branch) for branch in self.branches), strict=True)
+        return (max(kh), max(kw), *next(iter(self._strides), (1, 1)))
 
     @cached_property
     def _traces(self) -> dict[tuple[Shape, int], tuple[Trace, ...]]:
@@ -152,3 +177,9 @@ class ParallelLayer(LayerSpec):
         """Initialise each branch; what takes the merged map takes the branch's."""
         for branch, modules in zip(self.branches, module.branches, strict=True):  # type: ignore[arg-type]
             init(branch, modules, behind)
+
+
+def _is_one_position(layer: LayerSpec) -> bool:
+    if isinstance(layer, ParallelLayer):
+        return not layer._strides
+    return getattr(layer, "kind", None) == "global"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from importlib import metadata
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import GetJsonSchemaHandler, PlainValidator
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from ...errors import SpecError, nearest, one_of, short
 from ..base import spec_error
@@ -79,9 +80,13 @@ def parse_layer(value: Any) -> LayerSpec:
 
 
 class _AnyLayerSchema:
-    """The JSON Schema of a layer: one of those that are known when it is asked for."""
+    """The JSON Schema of a layer: one of the core's or of the plug-ins'."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        for op in _installed():
+            # What cannot be loaded is no layer; a spec that names it is told why.
+            with contextlib.suppress(PydanticCustomError):
+                _class_of(op)
         return {"oneOf": [handler(layer.__pydantic_core_schema__) for layer in _CLASSES.values()]}
 
 
