@@ -33,7 +33,7 @@ def register() -> None:
 
         from . import zoo
 
-        wanted = [PREFIX, *(f"{PREFIX}_{name}" for name in zoo.names() if zoo.get(name).model is not None)]
+        wanted = [PREFIX, *(f"{PREFIX}_{name}" for name in zoo.models())]
         for name in wanted:
             if not is_model(name):
                 register_model(_entry(name))

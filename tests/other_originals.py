@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from originals import RESNET_STEM, SMALL, Original, patch_embed_of, sequence, stem_of
-from torch import nn
 from torchvision.models.vision_transformer import ConvStemConfig
 
 Layer = dict[str, Any]
 Written = str | dict[str, list[Layer]]
 EPS_1E3 = {"kind": "batch", "eps": 1e-3}
+SLOW_BN = {**EPS_1E3, "momentum": 0.01}
 LN_EPS_1E5 = {"kind": "layer", "eps": 1e-5}
 
 
@@ -111,20 +111,7 @@ def timm(model: str, *names: str) -> Original:
 
 
 def vision(model: str, *names: str, size: int = SMALL, **options: Any) -> Original:
-    return Original("torchvision", model, _usual_momentum(*names), size, options)
-
-
-def _usual_momentum(*names: str):
-    """Return the way to modules, with the momentum of the running statistics, of which a spec says nothing, torch's."""
-
-    def way(model: nn.Module) -> nn.Module:
-        stem = sequence(*names)(model)
-        for module in stem.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = 0.1
-        return stem
-
-    return way
+    return Original("torchvision", model, sequence(*names), size, options)
 
 
 def _layers(*layers: Layer) -> Written:
@@ -171,11 +158,15 @@ STEMS: dict[str, tuple[Original, Written]] = {
     # Stems.
     "torchvision maxvit_t": (
         vision("maxvit_t", "stem"),
-        _layers(conv(64, 3, 2, norm=EPS_1E3, act="gelu"), plain(64, 3, bias=True)),
+        _layers(conv(64, 3, 2, norm=SLOW_BN, act="gelu"), plain(64, 3, bias=True)),
     ),
     "torchvision mobilenet_v3_small": (
         vision("mobilenet_v3_small", "features.0"),
-        _layers(conv(16, 3, 2, norm=EPS_1E3, act="hardswish")),
+        _layers(conv(16, 3, 2, norm=SLOW_BN, act="hardswish")),
+    ),
+    "caformer_s18": (
+        timm("caformer_s18", "stem"),
+        _layers(plain(64, 7, 4, padding=2, bias=True), norm("layer", affine="scale")),
     ),
     "tf_mobilenetv3": (
         timm("tf_mobilenetv3_large_100", "conv_stem", "bn1"),

@@ -58,7 +58,7 @@ def widths(channels: int, dim: int):
 def norms(draw, channels: int = 24, kinds: tuple[str, ...] = NORMS):
     """A norm as it stands behind a convolution: its name, or a mapping."""
     kind = draw(st.sampled_from(kinds))
-    fields = draw(optional(eps=st.sampled_from([1e-3, 1e-5, 1e-6]), affine=booleans))
+    fields = draw(optional(eps=st.sampled_from([1e-3, 1e-5, 1e-6]), affine=st.sampled_from([True, False, "scale"])))
     if kind == "group":
         return {"kind": kind, "groups": draw(st.sampled_from(divisors(channels))), **fields}
     return draw(st.sampled_from([kind, {"kind": kind, **fields}]))

@@ -26,8 +26,9 @@ def trained(spec: StemSpec, size, dim: int, in_channels: int = 3, seed: int = 0)
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.normal_(module.running_mean)
                 nn.init.uniform_(module.running_var, 0.5, 2)
-                if module.affine:
+                if module.weight is not None:
                     nn.init.normal_(module.weight, 1, 0.3)
+                if module.bias is not None:
                     nn.init.normal_(module.bias)
     return stem.eval()
 

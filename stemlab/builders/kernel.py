@@ -102,7 +102,8 @@ def affine_of(norm: nn.Module) -> Affine:
     if norm.weight is None:
         return scale, -mean * scale
     scale = scale * norm.weight.detach().double()
-    return scale, norm.bias.detach().double() - mean * scale
+    shift = torch.zeros_like(mean) if norm.bias is None else norm.bias.detach().double()
+    return scale, shift - mean * scale
 
 
 def add(kernels: Sequence[Kernel]) -> Kernel | None:

@@ -68,7 +68,7 @@ def label(step: Step) -> Label:
         return Label(layer.describe(), look="move")
     if isinstance(layer, NormLayer):
         groups = f" ({layer.groups})" if layer.groups else ""
-        return Label(f"{layer.kind} norm{groups}{'' if layer.affine else ', not affine'}", look="norm")
+        return Label(f"{layer.kind} norm{groups}{layer.lacks}", look="norm")
     if isinstance(layer, ActLayer):
         gain = f" · gain {layer.gain:.3g}" if layer.gain is not None else ""
         return Label(f"{_ACTS.get(layer.kind, layer.kind)}{gain}", look="act")

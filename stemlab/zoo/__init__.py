@@ -118,6 +118,11 @@ def names() -> list[str]:
     return published.names()
 
 
+def models() -> list[str]:
+    """Return the names of the entries that are whole models, sorted."""
+    return [name for name in names() if "body" in published.read(name)]
+
+
 def families() -> list[str]:
     """Return the families that the entries belong to, sorted."""
     return sorted({published.read(name)["family"] for name in names()})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
@@ -18,7 +20,11 @@ NORM_EPS = {"batch": 1e-5, "layer": 1e-6, "group": 1e-5, "instance": 1e-5, "rms"
 
 
 class NormLayer(LayerSpec):
-    """Normalisation. `layer` and `rms` work over the channels of each position."""
+    """Normalisation. `layer` and `rms` work over the channels of each position.
+
+    `affine` is a learned scale and shift a channel, with "scale" the scale alone; `rms` never has a shift. `momentum`
+    is the weight of the newest batch in a batch norm's running statistics, torch's 0.1 unless given.
+    """
 
     takes: ClassVar[str] = "norm"
 
@@ -26,7 +32,8 @@ class NormLayer(LayerSpec):
     kind: NormKind
     eps: Annotated[Number, Field(gt=0)] = 1e-5
     groups: PositiveInt | None = None
-    affine: Flag = True
+    affine: Flag | Literal["scale"] = True
+    momentum: Annotated[Number, Field(gt=0, le=1)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -41,12 +48,21 @@ class NormLayer(LayerSpec):
                 data = {"groups": 32, **given(data)}
             elif data.get("groups") is not None and kind in NORM_EPS:
                 raise relation_error(f"groups belongs to kind: group, not to {kind}", at=("groups",))
+            if data.get("momentum") is not None and kind != "batch" and kind in NORM_EPS:
+                raise relation_error(f"momentum belongs to kind: batch, not to {kind}", at=("momentum",))
+            if kind == "rms" and data.get("affine") == "scale":
+                data = {**data, "affine": True}  # one network, one form
         return data
 
     def describe(self) -> str:
         """Return the layer in a few words."""
         groups = f" of {self.groups} groups" if self.groups else ""
-        return f"{self.kind} norm{groups}" + ("" if self.affine else ", not affine")
+        return f"{self.kind} norm{groups}{self.lacks}"
+
+    @property
+    def lacks(self) -> str:
+        """What is missing of the learned scale and shift, to be put behind the norm's name."""
+        return {True: "", "scale": ", no shift", False: ", not affine"}[self.affine]
 
     def output(self, shape: Shape, dim: int) -> Shape:
         """Return the shape of the result, the same as that of the input."""
@@ -60,23 +76,25 @@ class NormLayer(LayerSpec):
 
     def cost(self, before: Shape, after: Shape, dim: int) -> Counts:
         """A scale and a shift per channel; no multiply-adds by the papers' convention."""
-        weights = {"rms": 1}.get(self.kind, 2) if self.affine else 0
-        return Counts(params=weights * after.channels)
+        weights = 1 if self.kind == "rms" or self.affine == "scale" else 2
+        return Counts(params=weights * after.channels if self.affine else 0)
 
     def build(self, before: Shape, after: Shape, dim: int) -> nn.Module:
         """Return torch's norm, or timm's where it is over the channels of each position."""
         from timm.layers import LayerNorm2d, RmsNorm2d
         from torch import nn
 
-        if self.kind == "group":
-            return nn.GroupNorm(self.groups or 1, before.channels, eps=self.eps, affine=self.affine)
-        kinds: dict[str, type[nn.Module]] = {
-            "batch": nn.BatchNorm2d,
+        kinds: dict[str, Callable[..., nn.Module]] = {
+            "batch": partial(nn.BatchNorm2d, momentum=0.1 if self.momentum is None else self.momentum),
             "layer": LayerNorm2d,
+            "group": partial(nn.GroupNorm, self.groups or 1),
             "instance": nn.InstanceNorm2d,
             "rms": RmsNorm2d,
         }
-        return kinds[self.kind](before.channels, eps=self.eps, affine=self.affine)
+        module = kinds[self.kind](before.channels, eps=self.eps, affine=bool(self.affine))
+        if self.affine == "scale":
+            module.register_parameter("bias", None)  # only the newest torch has an argument for it
+        return module
 
 
 def parse_norm(value: Any) -> NormLayer | None:

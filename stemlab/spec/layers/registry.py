@@ -75,7 +75,8 @@ def parse_layer(value: Any) -> LayerSpec:
     found = _class_of(op) if isinstance(op, str) else None
     if found is None:
         names = sorted(_CLASSES.keys() | _installed().keys())
-        raise spec_error(f"unknown value {short(op)}; expected {one_of(names)}{nearest(op, names)}")
+        hint = nearest(op, names) or "; a plug-in's layers are known where its package is installed"
+        raise spec_error(f"unknown value {short(op)}; expected {one_of(names)}{hint}")
     return found.model_validate(value)
 
 
