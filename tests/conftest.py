@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).parents[1]
@@ -16,6 +17,10 @@ CONV3X3 = REPOSITORY / "search_spaces" / "conv3x3.yaml"
 # Building a model takes longer than hypothesis' default deadline; a slow example is not a failure here.
 settings.register_profile("stemlab", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.load_profile("stemlab")
+
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # there are as many processes as cores
 
 
 @pytest.fixture

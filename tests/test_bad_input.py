@@ -606,6 +606,14 @@ MODELS = [
         says=("[left, right, top, bottom]", "[1, 2, 3]"),
     ),
     layers(
+        "conv-groups-word",
+        "{op: conv, channels: 8, kernel: 3, stride: 2, norm: batch}",
+        "{op: conv, channels: 8, kernel: 3, groups: dephwise}  #!",
+        END,
+        at="stem.layers[1].groups",
+        says=("mean 'depthwise'?",),
+    ),
+    layers(
         "conv-groups",
         "{op: conv, channels: 8, kernel: 3, stride: 2, norm: batch}",
         "{op: conv, channels: 12, kernel: 3, groups: 3}  #!",

@@ -486,7 +486,7 @@ def test_pretrained_weights_are_loaded_but_for_the_stem(hub, tmp_path):
 
 
 def test_a_saved_model_needs_no_hub(hub, tmp_path, monkeypatch):
-    from stemlab.builders.model import save
+    from stemlab.builders.hub import save
 
     spec = stemlab.load({"stem": {"patch": 16}, "body": {"pretrained": TAGGED}, "image_size": 160})
     model = stemlab.build(spec)

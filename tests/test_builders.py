@@ -90,8 +90,8 @@ def test_outputs_are_finite(document):
     size -= size % math.lcm(*spec.stride)
     try:
         stem = Stem(spec, img_size=size, embed_dim=24).eval()
-    except ShapeError:
-        return
+    except SpecError:
+        return  # a layer does not fit the map that comes to it
     assert torch.isfinite(stem(torch.randn(1, 3, size, size))).all()
 
 
@@ -250,7 +250,7 @@ def test_timm_has_the_mlp_width_that_the_spec_says(spec, hidden):
 
 
 def test_a_stem_of_another_width_is_refused():
-    with pytest.raises(SpecError, match=r"24 channels but embed_dim is 48"):
+    with pytest.raises(SpecError, match=r"24 channels but the body's dim is 48"):
         Stem(StemSpec.model_validate({**CONV, "project": False}), 32, embed_dim=48)
 
 
@@ -421,7 +421,7 @@ STEMS = [
 
 
 @pytest.mark.parametrize("stem", STEMS)
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
 def test_jit_trace(stem):
     model = build_model(small(stem)).eval()
     traced = torch.jit.trace(model, torch.randn(1, 3, 32, 32))

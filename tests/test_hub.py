@@ -64,7 +64,7 @@ def test_timm_knows_our_models_whatever_is_imported_first(imports, tmp_path):
         warnings.simplefilter("error")
         {imports}
         import torch
-        assert set(timm.list_models("stemlab*")) == {{"stemlab", *("stemlab_" + n for n in stemlab.zoo.names())}}
+        assert set(timm.list_models("stemlab*")) == {{"stemlab", *("stemlab_" + n for n in stemlab.zoo.models())}}
         assert timm.is_model("stemlab_vit_c_4gf")
         assert not [f for f in sys.meta_path if type(f).__module__.startswith("stemlab")]
         assert "exec_module" not in vars(timm.__loader__), vars(timm.__loader__)
@@ -90,7 +90,7 @@ def test_registering_again_changes_nothing():
     assert timm.models.model_entrypoint("stemlab_vit_c_1gf") is before
 
 
-@pytest.mark.parametrize("name", [name for name in zoo.names() if zoo.get(name).model])
+@pytest.mark.parametrize("name", [name for name in zoo.models() if zoo.get(name).model])
 def test_every_model_of_the_zoo_is_one_of_timms(name):
     entry = zoo.get(name)
     with torch.device("meta"):

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..records import TrialRecord
-from ..spec import ActLayer, ConvLayer, NormLayer, PatchifyLayer, PoolLayer, StemSpec
+from ..spec import ActLayer, ConvLayer, NormLayer, PatchifyLayer, PoolLayer, Spec, StemSpec
 from ..spec.layers import show_size
 
 
@@ -117,7 +117,7 @@ def _unusual(layer: Any) -> str:
         if value != usual and isinstance(value, bool):
             words.append(name if value else f"no {name}")
         elif value != usual:
-            words.append(f"{name}={compact(value)}")
+            words.append(f"{name}={compact(value.canonical() if isinstance(value, Spec) else value)}")
     return " ".join(words)
 
 

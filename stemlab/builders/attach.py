@@ -12,7 +12,6 @@ from torch import nn
 from ..errors import SpecError
 from ..spec import StemSpec
 from ..spec.base import pair
-from ..spec.layers import ShapeError
 from .hub import name_first_conv
 from .seed import seeded
 from .stem import Stem
@@ -37,7 +36,9 @@ def attach(
     old = vit.patch_embed
     size = pair(old.img_size if image_size is None else image_size)
     channels = old.in_chans if isinstance(old, Stem) else old.proj.in_channels
-    _check_stem(spec, vit, size, channels, padded=old.dynamic_img_pad)
+    misfit = spec.misfit(size, vit.embed_dim, channels, divided=not old.dynamic_img_pad)
+    if misfit is not None:
+        raise SpecError(f"the stem does not fit the model: {misfit}")
     # Made in float32 on the CPU, so that a seed means the same weights wherever the model is.
     with seeded(seed):
         stem = Stem(
@@ -75,23 +76,3 @@ def _plain(model: object) -> Any:
         f"model (a {type(model).__name__}) cannot take a stem; expected one of timm's plain ViTs: a "
         f"VisionTransformer (ViT, DeiT, CLIP, SigLIP, DINOv2) or an Eva (EVA-02, DINOv3, PE){why}"
     )
-
-
-def _check_stem(spec: StemSpec, model: Any, size: tuple[int, int], channels: int, padded: bool) -> None:
-    for name, pixels, stride in zip(("height", "width"), size, spec.stride, strict=True):
-        if pixels % stride and not padded:
-            below = pixels // stride * stride
-            sizes = f"{below} or {below + stride}" if below else f"{stride}"
-            raise SpecError(
-                f"the stem's total stride (={stride}) does not divide the {name} (={pixels}) of the model's images; "
-                f"expected an image_size that it divides; the nearest: {sizes}"
-            )
-    try:
-        end = spec.trace(*size, model.embed_dim, channels).end
-    except ShapeError as error:
-        raise SpecError(f"the stem cannot take the model's images: {error.args[0]}") from None
-    if end.channels != model.embed_dim:
-        raise SpecError(
-            f"the stem ends with {end.channels} channels; expected the model's width, {model.embed_dim}: "
-            "end it with a projection (project: true, or channels: dim in the last layer)"
-        )

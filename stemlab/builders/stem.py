@@ -56,20 +56,17 @@ class Stem(nn.Module):
         self.flatten = flatten and output_fmt is None
         self.strict_img_size, self.dynamic_img_pad = strict_img_size, dynamic_img_pad
         self.img_size = pair(img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
+        self.layers = self._build(self._padded(*self.img_size))
         self.grid_size = self.dynamic_feat_size(self.img_size)
-        self.layers = self._build()
         if device is not None or dtype is not None:
             self.to(device=device, dtype=dtype)
         self.init_weights()
 
-    def _build(self) -> nn.Sequential:
-        steps = self.spec.trace(*self.img_size, self.embed_dim, self.in_chans)
-        if steps.end.channels != self.embed_dim:
-            raise SpecError(
-                f"the stem ends with {steps.end.channels} channels but embed_dim is {self.embed_dim}; "
-                "end it with a projection (project: true, or channels: dim in the last layer)"
-            )
-        return steps.build()
+    def _build(self, size: tuple[int, int]) -> nn.Sequential:
+        misfit = self.spec.misfit(size, self.embed_dim, self.in_chans, divided=False)
+        if misfit is not None:
+            raise SpecError(f"{misfit} (embed_dim={self.embed_dim}, img_size={self.img_size})")
+        return self.spec.trace(*size, self.embed_dim, self.in_chans).build()
 
     def init_weights(self) -> None:
         """Initialise the weights by each layer's rules, the papers' where they speak."""

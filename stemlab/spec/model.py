@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from .base import Number, Pair, PositiveInt, Spec, pair, relation_error
 from .body import BodySpec
-from .layers import ShapeError, Trace
+from .layers import Trace
 from .stem import StemSpec
 
 
@@ -49,22 +49,6 @@ class ModelSpec(Spec):
         return (stem or self.stem).trace(*pair(self.image_size), self.body.dim)
 
     def _check_stem(self, stem: StemSpec, at: tuple[str, ...]) -> None:
-        for name, size, stride in zip(("height", "width"), pair(self.image_size), stem.stride, strict=True):
-            if size % stride:
-                below = size // stride * stride
-                sizes = f"{below} or {below + stride}" if below else f"{stride}"
-                raise relation_error(
-                    f"the stem's total stride (={stride}) does not divide the image's {name} (={size}); "
-                    f"the nearest that works: {sizes}",
-                    at=at,
-                )
-        try:
-            end = self.trace(stem).end
-        except ShapeError as error:
-            raise relation_error(str(error), at=(*at, "layers", *error.path)) from None
-        if end.channels != self.body.dim:
-            raise relation_error(
-                f"the stem ends with {end.channels} channels but the body's dim is {self.body.dim}; "
-                "end it with a projection (project: true, or channels: dim in the last layer)",
-                at=at,
-            )
+        misfit = stem.misfit(self.image_size, self.body.dim)
+        if misfit is not None:
+            raise relation_error(str(misfit), at=(*at, "layers", *misfit.path) if misfit.path else at)

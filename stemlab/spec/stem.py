@@ -13,7 +13,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from ..errors import nearest, short
 from . import published
-from .base import PAIR_SCHEMA, Flag, Pair, Spec, parse_pair, relation_error, spec_error
+from .base import PAIR_SCHEMA, Flag, Pair, Spec, pair, parse_pair, relation_error, spec_error
 from .layers import (
     ACT_SCHEMA,
     NORM_SCHEMA,
@@ -27,6 +27,7 @@ from .layers import (
     ParsedLayer,
     PatchifyLayer,
     Shape,
+    ShapeError,
     Trace,
     flat,
     follow,
@@ -201,6 +202,33 @@ class StemSpec(Spec):
     def stride(self) -> tuple[int, int]:
         """The total stride, (height, width): the product of the layers' strides."""
         return window_of(self.layers)[2:]
+
+    def misfit(
+        self, image_size: int | tuple[int, int], dim: int, in_channels: int = 3, divided: bool = True
+    ) -> ShapeError | None:
+        """Return why a body of width `dim` cannot have this stem for images of that size; None where it can.
+
+        `divided` says that the total stride has to divide the image.
+        """
+        size = pair(image_size)
+        for name, pixels, stride in zip(("height", "width"), size, self.stride, strict=True):
+            if divided and pixels % stride:
+                below = pixels // stride * stride
+                sizes = f"{below} or {below + stride}" if below else f"{stride}"
+                return ShapeError(
+                    f"the stem's total stride (={stride}) does not divide the image's {name} (={pixels}); "
+                    f"the nearest that works: {sizes}"
+                )
+        try:
+            end = self.trace(*size, dim, in_channels).end
+        except ShapeError as error:
+            return error
+        if end.channels != dim:
+            return ShapeError(
+                f"the stem ends with {end.channels} channels but the body's dim is {dim}; "
+                "end it with a projection (project: true, or channels: dim in the last layer)"
+            )
+        return None
 
     def trace(self, height: int, width: int, dim: int, in_channels: int = 3) -> Trace:
         """Follow an image of height x width pixels through the layers; ShapeError where one cannot take its input.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, PlainValidator, WithJsonSchema, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from ...errors import short
-from ..base import Flag, Number, Pair, PositiveInt, Spec, given, pair, relation_error, spec_error
+from ...errors import nearest, short
+from ..base import LARGEST, Flag, Number, Pair, Spec, given, pair, relation_error, spec_error
 from .act import Act, ActLayer
 from .base import Channels, Counts, LayerSpec, Shape, ShapeError, channels_on, linear_counts, not_empty, show_size
 from .norm import Norm, NormLayer
@@ -53,11 +53,22 @@ def _parse_standardize(value: Any) -> Any:
     return value
 
 
+def _parse_groups(value: Any) -> int | str:
+    if value == "depthwise" or (type(value) is int and 0 < value <= LARGEST):
+        return value  # type: ignore[no-any-return]
+    raise spec_error(
+        f"expected a positive whole number or 'depthwise', got {short(value)}{nearest(value, ['depthwise'])}"
+    )
+
+
 class _OrFlagSchema:
     """The JSON Schema of what may also be switched on by true, off by false."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {"anyOf": [{"type": "boolean"}, handler(schema)]}
+
+
+_GROUPS_SCHEMA = WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "depthwise"}]})
 
 
 class ConvLayer(LayerSpec):
@@ -73,7 +84,7 @@ class ConvLayer(LayerSpec):
     stride: Pair = 1
     padding: Padding = "same"
     dilation: Pair = 1
-    groups: PositiveInt | Literal["depthwise"] = 1
+    groups: Annotated[int | Literal["depthwise"], PlainValidator(_parse_groups), _GROUPS_SCHEMA] = 1
     bias: Flag = False
     standardize: Annotated[Standardize | None, BeforeValidator(_parse_standardize), _OrFlagSchema()] = None
     norm: Norm = None
