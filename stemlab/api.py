@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from . import matching, zoo
 from .candidate import Candidates
 from .costing import Cost
-from .drawing import Diagram
-from .drawing import diagram as draw
 from .errors import InfeasibleError, SpecError, StemlabError, StudyError
 from .matching import MatchResult
 from .records import StudyFolder, TrialRecord
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
 
     from .builders import Stem
     from .builders.attach import Model
+    from .drawing import Diagram
     from .engine.loop import Reporter
 
 Source = str | os.PathLike[str] | dict[str, Any] | ModelSpec
@@ -150,6 +149,9 @@ def diagram(
     entry of the zoo. `dim` and `image_size` are for stems without a model, as in `build_stem`. Below the title of a
     model stands its stem's share of the flops, the body matched where the model asks for it. Torch is not needed.
     """
+    from .drawing import Diagram
+    from .drawing import diagram as draw
+
     found = [_trace_of(source, dim, image_size) for source in sources]
     names = [_name_of(source) for source in sources] if titles is None else titles
     return Diagram(draw([trace for trace, _ in found], names, [note for _, note in found]))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from importlib import metadata
-from typing import Annotated, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 from pydantic import GetJsonSchemaHandler, PlainValidator
 from pydantic.json_schema import JsonSchemaValue
@@ -14,6 +13,9 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from ...errors import SpecError, nearest, one_of, short
 from ..base import spec_error
 from .base import LayerSpec
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "stemlab.layers"
 """The entry point group in which an installed package names its layer classes."""
@@ -47,8 +49,10 @@ def register_layer(layer: L) -> L:
 
 
 @functools.cache
-def _installed() -> dict[str, metadata.EntryPoint]:
-    return {point.name: point for point in metadata.entry_points(group=GROUP)}
+def _installed() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # a costly import, for the few specs that need it
+
+    return {point.name: point for point in entry_points(group=GROUP)}
 
 
 def _class_of(op: str) -> type[LayerSpec] | None:
