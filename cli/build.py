@@ -10,7 +10,7 @@ import typer
 from stemlab.errors import EngineError, SpecError
 from stemlab.quantities import human
 
-from .output import console, match_line, print_json
+from .output import console, layer_table, match_line, print_json, put_on, size
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,6 +23,7 @@ NAME = "build"
 
 def run(
     spec: Annotated[str, typer.Argument(help="A model: spec.json or .yaml, or a name from the zoo.")],
+    body: Annotated[str | None, typer.Option(help="Put a stem from the zoo on this body, one of timm's ViTs.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write config.json and model.safetensors into this folder.")] = None,
     export: Annotated[
         list[str] | None,
@@ -39,12 +40,13 @@ def run(
     if kinds and out is None:
         raise SpecError(f"--export (={kinds[0]}) needs a folder to write into; expected --out DIR too")
     _require(kinds)
-    model = stemlab.load(spec)
-    matched = stemlab.match(spec)
+    source = put_on(spec, body)
+    model = stemlab.load(source)
+    matched = stemlab.match(source)
     if diagram is not None:
-        stemlab.diagram(spec).save(diagram)
+        stemlab.diagram(source, titles=[spec] if body else None).save(diagram)
     try:
-        built = stemlab.build(spec, seed=seed)
+        built = stemlab.build(source, seed=seed)
     except RuntimeError as error:
         raise EngineError(f"{spec}: cannot be built on this machine: {str(error).splitlines()[0]}") from None
     params = sum(p.numel() for p in built.parameters())
@@ -95,31 +97,15 @@ def _export(built: nn.Module, out: Path, kinds: list[str]) -> list[Exported]:
 
 
 def _show(model: ModelSpec, matched: MatchResult, params: int) -> None:
-    from rich.table import Table
-
     from stemlab.spec.base import pair
 
     body, cost = matched.model.body, matched.cost
     height, width = pair(model.image_size)
     steps = model.trace()
-    table = Table(title=f"stem of {model.digest}, on {height}x{width} pixels", title_justify="left")
-    table.add_column("layer")
-    for heading in ("output", "stride", "sees", "flops", "params"):
-        table.add_column(heading, justify="right")
-    for step in steps:
-        table.add_row(
-            step.layer.describe(),
-            "x".join(map(str, step.after)),
-            _size(step.stride),
-            _size(step.receptive_field),
-            human(step.counts.flops) if step.counts.flops else "",
-            human(step.counts.params) if step.counts.params else "",
-        )
-    end = steps[-1]
-    console().print(table)
+    console().print(layer_table(steps, f"stem of {model.digest}, on {height}x{width} pixels"))
     print(
-        f"stem    {steps.tokens} tokens of {body.dim}, stride {_size(end.stride)}, "
-        f"receptive field {_size(end.receptive_field)}, {cost.stem_flops_share:.1%} of the flops"
+        f"stem    {steps.tokens} tokens of {body.dim}, stride {size(steps.stride)}, "
+        f"receptive field {size(steps.receptive_field)}, {cost.stem_flops_share:.1%} of the flops"
     )
     print(
         f"body    depth {body.depth}, {body.heads} heads, MLP width {body.mlp_hidden}, pool {body.pool}, "
@@ -132,7 +118,3 @@ def _show(model: ModelSpec, matched: MatchResult, params: int) -> None:
     print(f"match   {match_line(matched.as_dict())}")
     agrees = "as counted" if params == cost.params else f"COUNTED {cost.params:,}: please report this"
     print(f"built   {params:,} parameters, {agrees}")
-
-
-def _size(size: tuple[int, int]) -> str:
-    return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"

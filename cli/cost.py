@@ -9,23 +9,25 @@ import typer
 
 from stemlab.quantities import human
 
-from .output import console, print_json
+from .output import console, print_json, put_on
 
 NAME = "cost"
 
 
 def run(
     specs: Annotated[list[str], typer.Argument(help="Models: spec files, or names from the zoo.")],
+    body: Annotated[str | None, typer.Option(help="Put stems from the zoo on this body, one of timm's ViTs.")] = None,
     diagram: Annotated[Path | None, typer.Option(help="Draw the stems side by side into this SVG file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")] = False,
 ) -> None:
     """Count what models cost, exactly and without building them."""
     import stemlab
 
-    drawn = None if diagram is None else stemlab.diagram(*specs).save(diagram)
+    sources = [put_on(spec, body) for spec in specs]
+    drawn = None if diagram is None else stemlab.diagram(*sources, titles=specs if body else None).save(diagram)
     rows: list[dict[str, Any]] = []
-    for spec in specs:
-        matched = stemlab.match(spec)
+    for spec, source in zip(specs, sources, strict=True):
+        matched = stemlab.match(source)
         rows.append({"spec": spec, **matched.cost.as_dict(), "match": matched.as_dict()})
     if json:
         print_json(rows)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from stemlab.quantities import human
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+
+    from stemlab.spec import Step, Trace
 
 
 def complain(text: str) -> None:
@@ -39,3 +43,53 @@ def match_line(matched: dict[str, Any]) -> str:
         f"depth {matched['depth']}, MLP width {matched['mlp_hidden']}: {matched['metric']} are {matched['error']:+.2%} "
         f"off the reference's {human(matched['target'])}"
     )
+
+
+def put_on(stem: str, body: str | None) -> str | dict[str, Any]:
+    """Return what to load: a model by its name or path, or with --body the model of a stem from the zoo."""
+    return stem if body is None else {"stem": stem, "body": body}
+
+
+def size(pair: tuple[int, int]) -> str:
+    """Return a height and a width in short."""
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
+
+
+def layer_table(trace: Trace, title: str | None = None) -> Table:
+    """Return the layers of a stem, those of branches below the layer that merges them."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("layer")
+    for heading in ("output", "stride", "sees", "flops", "params"):
+        table.add_column(heading, justify="right")
+    for text, step, inside in _layers(trace):
+        if step is None:
+            table.add_row(text)
+            continue
+        table.add_row(
+            escape(text),
+            "x".join(map(str, step.after)),
+            "" if inside else size(step.stride),
+            "" if inside else size(step.receptive_field),
+            human(step.counts.flops) if step.counts.flops else "",
+            human(step.counts.params) if step.counts.params else "",
+        )
+    return table
+
+
+def _layers(trace: Trace) -> Iterator[tuple[str, Step | None, bool]]:
+    """Yield the words for each layer, the layer at work (None for an identity), and whether it is in a branch."""
+    from stemlab.spec import ParallelLayer
+
+    for step in trace:
+        if not isinstance(step.layer, ParallelLayer):
+            yield step.layer.describe(), step, False
+            continue
+        yield f"{step.layer.merge} of {len(step.layer.branches)} branches", step, False
+        for number, branch in enumerate(step.layer.traces(step.before, trace.dim), start=1):
+            if not branch:
+                yield f"  {number}: identity", None, True
+            for index, (text, inner, _) in enumerate(_layers(branch)):
+                yield f"  {number if index == 0 else ' '}{':' if index == 0 else ' '} {text}", inner, True

@@ -9,7 +9,7 @@ import typer
 
 from stemlab.quantities import human
 
-from .output import console, print_json
+from .output import console, layer_table, print_json
 
 if TYPE_CHECKING:
     from stemlab import zoo
@@ -63,25 +63,19 @@ def _show(entry: zoo.ZooEntry, json: bool) -> None:
     if json:
         print_json(entry.as_dict())
         return
-    trace, shown = entry.trace(), "x".join
+    trace = entry.trace()
     print(f"{entry.name}: {entry.title}")
     print(f"{entry.paper.title}, {entry.paper.citation} ({entry.paper.year})\nsource: {entry.source}")
     if entry.notes:
         print(f"notes: {entry.notes}")
     print(f"checked: {entry.checked}")
-    print(f"\n{'layer':<44} {'output':>14} {'flops':>8} {'params':>8}  sees")
-    print(f"{'image':<44} {shown(map(str, trace.start)):>14}")
-    for step in trace:
-        what = step.layer.describe()
-        what = what if len(what) <= 44 else f"{what[:41]}..."
-        numbers = f"{human(step.counts.flops):>8} {human(step.counts.params):>8}"
-        print(f"{what:<44} {shown(map(str, step.after)):>14} {numbers}  {shown(map(str, step.receptive_field))}")
-    print("\nstem:  " + _counts(entry.golden))
+    console().print(layer_table(trace, f"on an image of {'x'.join(map(str, trace.start))}"))
+    print("stem:  " + _counts(entry.golden))
     if entry.golden_model:
         print("model: " + _counts(entry.golden_model))
     print(f"\n{entry.paper.bibtex()}\n")
-    made = f"stemlab build {entry.name}, or " if entry.model else ""
-    print(f"use it: {made}`stem: {entry.name}` in a spec")
+    body = "" if entry.model else " --body vit_small_patch16_224"
+    print(f"use it: stemlab build {entry.name}{body}, or `stem: {entry.name}` in a spec")
 
 
 def _counts(golden: Mapping[str, Any]) -> str:

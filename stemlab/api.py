@@ -56,8 +56,8 @@ def _read(source: Source) -> tuple[ModelSpec, Document, Location]:
         entry = zoo.get(source)
         if entry.model is None:
             raise SpecError(
-                f"{entry.name} is a stem, not a whole model; put it on a body, as in "
-                f"{{stem: {entry.name}, body: vit_small_patch16_224}}"
+                f"{entry.name} is a stem, not a whole model; put it on a body: "
+                f"{{stem: {entry.name}, body: vit_small_patch16_224}}, or --body vit_small_patch16_224"
             )
         return entry.model, nowhere, ()
     else:

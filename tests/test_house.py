@@ -211,8 +211,8 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 
 
 COMMANDS = {
-    "build": {"spec", "--out", "--export", "--seed", "--diagram", "--json"},
-    "cost": {"specs", "--diagram", "--json"},
+    "build": {"spec", "--body", "--out", "--export", "--seed", "--diagram", "--json"},
+    "cost": {"specs", "--body", "--diagram", "--json"},
     "doctor": {"--json"},
     "report": {"folder"},
     "schema": {"kind"},

@@ -13,7 +13,7 @@ from conftest import REPOSITORY
 from layer_lists import convert
 from torch.utils.flop_counter import FlopCounterMode
 
-from stemlab import SpecError, StemSpec, cost, zoo
+from stemlab import SpecError, StemSpec, cost, load, zoo
 from stemlab.builders import Stem, build_model
 from stemlab.spec.base import pair
 from stemlab.spec.layers import ConvLayer, ParallelLayer, PatchifyLayer
@@ -162,6 +162,22 @@ def test_the_command_lists_shows_and_filters(cli):
     shown = cli("zoo", "levit_128").stdout
     assert all(word in shown for word in ("conv 3x3 stride 2x2", "128x14x14", "2104.01136", "@inproceedings{"))
     assert cli("zoo", "--family", "nothing").returncode == 2
+
+
+def test_a_stem_is_put_on_a_body_by_an_option(cli, tmp_path):
+    on_body = {"stem": "fastvit_t8_train", "body": "deit_tiny_patch16_224", "image_size": 224}
+    (row,) = json.loads(cli("cost", "fastvit_t8_train", "--body", "deit_tiny_patch16_224", "--json").stdout)
+    assert row["params"] == cost(on_body).params
+    built = cli("build", "levit_128", "--body", "vit_tiny_patch16_224", "--out", "m", "--diagram", "s.svg")
+    assert "as counted" in built.stdout
+    assert "levit_128" in (tmp_path / "s.svg").read_text()
+    assert load(str(tmp_path / "m")).stem == zoo.get("levit_128").stem
+    shown = cli("zoo", "fastvit_t8_train").stdout
+    assert "sum of 2 branches" in shown
+    assert "--body" in shown
+    alone = cli("build", "levit_128")
+    assert (alone.returncode, alone.stdout) == (2, "")
+    assert "--body vit_small_patch16_224" in alone.stderr
 
 
 def test_the_table_of_the_docs_is_what_the_command_prints(cli):
