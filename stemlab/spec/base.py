@@ -11,8 +11,8 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PlainSerializer,
     PlainValidator,
+    SerializeAsAny,
     Strict,
     WithJsonSchema,
     model_validator,
@@ -71,7 +71,9 @@ class Spec(BaseModel):
 
     def canonical(self) -> dict[str, Any]:
         """Return the canonical JSON document: every default written out, absent options left out."""
-        return self.model_dump(mode="json", exclude_none=True)
+        # Not pydantic's: an interrupt (Ctrl-C) in a serializer of its becomes an error of another kind.
+        values = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return {name: _plain(value) for name, value in values if value is not None}
 
     def canonical_json(self) -> str:
         """Return the canonical document as compact JSON with sorted keys: what `digest` is taken of."""
@@ -131,8 +133,14 @@ PAIR_SCHEMA = {
     ]
 }
 
-# Pydantic's own serializer of such a union warns of the tuples that a validator of ours has made.
-PLAIN = PlainSerializer(lambda value: list(value) if isinstance(value, tuple) else value)
 
-Pair = Annotated[int | tuple[int, int], PlainValidator(parse_pair), PLAIN, WithJsonSchema(PAIR_SCHEMA)]
+def _plain(value: Any) -> Any:
+    if isinstance(value, Spec):
+        return value.canonical()
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+Pair = Annotated[int | tuple[int, int], PlainValidator(parse_pair), SerializeAsAny(), WithJsonSchema(PAIR_SCHEMA)]
 """A height and a width, canonically one number when they are equal."""

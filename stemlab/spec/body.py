@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, GetJsonSchemaHandler, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -129,11 +129,10 @@ class BodySpec(Spec):
         brought = {**fields, "required": ["pretrained"]}
         return {"anyOf": [text, fields, {**changed, "required": ["timm"]}, brought]}
 
-    @model_serializer(mode="wrap")
-    def _without_the_usual(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A body that uses none of an option keeps the canonical form, and the digest, from before there was one.
+    def canonical(self) -> dict[str, Any]:
+        """Return the canonical document; options that are as usual are left out, so that new ones change no digest."""
         usual = {name: field.default for name, field in type(self).model_fields.items()}
-        written: dict[str, Any] = handler(self)
+        written = super().canonical()
         return {name: v for name, v in written.items() if name in _ALWAYS_WRITTEN or v != usual[name]}
 
     @model_validator(mode="after")

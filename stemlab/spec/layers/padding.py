@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import PlainValidator, SerializeAsAny, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from ...errors import short
-from ..base import LARGEST, PLAIN, pair, parse_pair, spec_error
+from ..base import LARGEST, pair, parse_pair, spec_error
 
 Sides = tuple[int, int, int, int]
 """Left, right, top, bottom."""
@@ -45,7 +45,7 @@ PADDING_SCHEMA = {
 Padding = Annotated[
     int | tuple[int, int, int, int] | Literal["same", "tf_same"],
     PlainValidator(parse_padding),
-    PLAIN,
+    SerializeAsAny(),
     WithJsonSchema(PADDING_SCHEMA),
 ]
 """One number, [height, width], [left, right, top, bottom], "same" (half the kernel) or "tf_same"."""

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, PlainValidator, SerializeAsAny, With
 from pydantic_core import PydanticCustomError
 
 from ...errors import nearest, short
-from ..base import PLAIN, given, relation_error, spec_error
+from ..base import given, relation_error, spec_error
 from .base import CHANNELS_SCHEMA, Counts, LayerSpec, Shape, ShapeError, channels_on, parse_channels
 from .conv import ConvLayer
 from .registry import ParsedLayer
@@ -72,7 +72,7 @@ class ParallelLayer(LayerSpec):
     split: Annotated[
         tuple[int | str, ...] | Literal["equal"] | None,
         PlainValidator(_parse_split),
-        PLAIN,
+        SerializeAsAny(),
         WithJsonSchema(_SPLIT_SCHEMA),
     ] = None
 
