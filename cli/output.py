@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,8 @@ def complain(text: str) -> None:
 
 def print_json(data: Any) -> None:
     """Print one JSON document to stdout."""
-    from stemlab.spec.files import dump_json
-
-    sys.stdout.write(dump_json(data))
+    # As stemlab.spec.files writes it, which takes pydantic, and a tenth of a second, to import.
+    sys.stdout.write(json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def console(stderr: bool = False) -> Console:

@@ -15,8 +15,8 @@ from strategies import body_documents, columnar_stems, model_documents, models, 
 from strategies_layers import acts, convs, layer_lists, norms, pools
 
 import stemlab
-from stemlab import BodySpec, DataSpec, ModelSpec, SearchSpec, SpecError, StemSpec, TrainSpec, zoo
-from stemlab.spec import ActLayer, ConvLayer, NormLayer, PoolLayer, published
+from stemlab import BodySpec, DataSpec, ModelSpec, SearchSpec, SpecError, StemSpec, TrainSpec, published, zoo
+from stemlab.spec import ActLayer, ConvLayer, NormLayer, PoolLayer
 from stemlab.spec.files import dump_json, dump_yaml, parse, read, validate
 from stemlab.spec.schema import json_schema
 

@@ -11,8 +11,8 @@ from pydantic import Field, GetJsonSchemaHandler, PlainValidator, SerializeAsAny
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from .. import published
 from ..errors import nearest, short
-from . import published
 from .base import PAIR_SCHEMA, Flag, Pair, Spec, pair, parse_pair, relation_error, spec_error
 from .layers import (
     ACT_SCHEMA,

@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
+from .. import published
 from ..errors import SpecError, nearest, one_of
-from ..spec import BodySpec, ModelSpec, StemSpec, Trace, published
-from ..spec.base import pair
+
+if TYPE_CHECKING:
+    from ..spec import ModelSpec, StemSpec, Trace
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,11 @@ class ZooEntry:
     """A published stem: what it is, where it was published, and the counts that its authors' code gives.
 
     At body width `dim` and its own image the stem is the published one, to the parameter; on another width what ends
-    it adapts. `golden` holds flops (multiply-adds), bias_adds, params, activations and output [channels, height,
-    width] of the stem; `golden_model` the counts of the whole model where `model` is published too. `checked` says
-    against what the numbers of the stem are compared: "timm NAME", "torchvision NAME", or "counts" alone.
+    it adapts. `golden` holds flops (multiply-adds), bias_adds, params, activations, output [channels, height, width],
+    stride and receptive_field of the stem; `golden_model` the counts of the whole model where that is published too.
+    `checked` says against what the numbers of the stem are compared: "timm NAME", "torchvision NAME", or "counts".
+
+    `written` and `body` are as the file says; they become specs, `stem` and `model`, when they are asked for.
     """
 
     name: str
@@ -64,20 +69,42 @@ class ZooEntry:
     title: str
     paper: Paper
     source: str
-    stem: StemSpec
+    written: Mapping[str, Any]
     dim: int
     golden: Mapping[str, Any]
     scale: str | None = None
     image_size: int | tuple[int, int] = 224
     in_channels: int = 3
-    model: ModelSpec | None = None
+    body: str | Mapping[str, Any] | None = None
     golden_model: Mapping[str, int] = field(default_factory=dict)
     notes: str = ""
     checked: str = "counts"
 
+    @cached_property
+    def stem(self) -> StemSpec:
+        """The spec of the stem."""
+        from ..spec import StemSpec
+
+        return StemSpec.model_validate(self.written)
+
+    @cached_property
+    def model(self) -> ModelSpec | None:
+        """The spec of the whole model, where the stem was published as part of a plain ViT."""
+        from ..spec import BodySpec, ModelSpec
+
+        if self.body is None:
+            return None
+        return ModelSpec(stem=self.stem, body=BodySpec.model_validate(self.body), image_size=self.image_size)
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """Channels, height and width of the published input."""
+        height, width = (self.image_size,) * 2 if isinstance(self.image_size, int) else self.image_size
+        return (self.in_channels, height, width)
+
     def trace(self) -> Trace:
         """Follow the published image through the stem."""
-        return self.stem.trace(*pair(self.image_size), self.dim, self.in_channels)
+        return self.stem.trace(*self.image[1:], self.dim, self.in_channels)
 
     def _repr_svg_(self) -> str:
         """Return the picture that a notebook shows."""
@@ -86,8 +113,7 @@ class ZooEntry:
         return diagram(self.trace(), self.name, f"{self.title} ({self.paper.citation})")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the entry as `stemlab zoo --json` prints it, with the cost, stride and receptive field of the stem."""
-        trace = self.trace()
+        """Return the entry as `stemlab zoo --json` prints it."""
         paper = {name: value for name, value in vars(self.paper).items() if value}
         return {
             "name": self.name,
@@ -97,17 +123,12 @@ class ZooEntry:
             "paper": {**paper, "authors": list(self.paper.authors)},
             "bibtex": self.paper.bibtex(),
             "source": self.source,
-            "stem": self.stem.canonical(),
+            "stem": dict(self.written),
             "dim": self.dim,
-            "image_size": list(pair(self.image_size)),
-            "in_channels": self.in_channels,
-            **trace.counts._asdict(),
-            "output": list(trace.end),
-            "stride": list(trace.stride),
-            "receptive_field": list(trace.receptive_field),
-            "golden": dict(self.golden),
-            "model": self.model.canonical() if self.model else None,
-            "golden_model": dict(self.golden_model),
+            "image": list(self.image),
+            **self.golden,
+            "body": self.body,
+            "model": dict(self.golden_model) or None,
             "notes": self.notes,
             "checked": self.checked,
         }
@@ -136,8 +157,7 @@ def select(family: str | None = None, stride: int | None = None, max_params: int
     return [
         entry
         for entry in chosen
-        if stride in (None, max(entry.trace().stride))
-        and (max_params is None or entry.trace().counts.params <= max_params)
+        if stride in (None, entry.golden["stride"]) and (max_params is None or entry.golden["params"] <= max_params)
     ]
 
 
@@ -147,18 +167,11 @@ def get(name: str) -> ZooEntry:
         data = dict(published.read(name))
     except KeyError as error:
         raise SpecError(str(error.args[0])) from None
-    paper, body = data.pop("paper"), data.pop("body", None)
-    stem = StemSpec.model_validate(data.pop("stem"))
-    size = data.pop("image_size", 224)
-    size = size if isinstance(size, int) else tuple(size)
-    model = None
-    if body is not None:
-        model = ModelSpec(stem=stem, body=BodySpec.model_validate(body), image_size=size)
+    paper, size = data.pop("paper"), data.pop("image_size", 224)
     return ZooEntry(
-        stem=stem,
-        image_size=size,
+        written=data.pop("stem"),
         paper=Paper(**{**paper, "authors": tuple(paper.get("authors", ()))}),
-        model=model,
+        image_size=size if isinstance(size, int) else tuple(size),
         golden_model=data.pop("model", {}),
         **data,
     )
@@ -171,16 +184,18 @@ def table(entries: Sequence[ZooEntry]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for entry in entries:
-        trace = entry.trace()
+        golden = entry.golden
         link = f"https://arxiv.org/abs/{entry.paper.arxiv}" if entry.paper.arxiv else entry.paper.url
         paper = f"[{entry.paper.title}]({link})" if link else entry.paper.title
         cells = (
             f"`{entry.name}`",
             entry.title,
             f"{paper}, {entry.paper.year}",
-            *("x".join(map(str, sizes)) for sizes in (trace.start, trace.end, trace.stride, trace.receptive_field)),
-            f"{trace.counts.params:,}",
-            f"{trace.counts.flops:,}",
+            *("x".join(map(str, sizes)) for sizes in (entry.image, golden["output"])),
+            str(golden["stride"]),
+            str(golden["receptive_field"]),
+            f"{golden['params']:,}",
+            f"{golden['flops']:,}",
             entry.checked,
         )
         lines.append(f"| {' | '.join(cells)} |")

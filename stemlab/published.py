@@ -1,4 +1,4 @@
-"""The files of published stems as plain data, which specs and stemlab.zoo read."""
+"""The files of published stems as plain data: what specs and stemlab.zoo read, before anything is checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import nearest
+from .errors import nearest
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast, where PyYAML has it
 
