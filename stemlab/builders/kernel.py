@@ -47,8 +47,8 @@ class Kernel:
         if isinstance(layer, ConvLayer):
             dilation, groups, sides = pair(layer.dilation), conv.groups, sides_of(layer.padding)
             weight = _standardised(conv, layer.standardize) if layer.standardize else weight
-        weight = weight.detach().double()
-        bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach().double()
+        weight = _exact(weight)
+        bias = weight.new_zeros(len(weight)) if conv.bias is None else _exact(conv.bias)
         return cls(layer, weight, bias, stride, dilation, groups, sides)
 
     @classmethod
@@ -97,12 +97,12 @@ def affine_of(norm: nn.Module) -> Affine:
     assert isinstance(norm, nn.BatchNorm2d)
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    mean, variance = norm.running_mean.double(), norm.running_var.double()
+    mean, variance = _exact(norm.running_mean), _exact(norm.running_var)
     scale = (variance + norm.eps).rsqrt()
     if norm.weight is None:
         return scale, -mean * scale
-    scale = scale * norm.weight.detach().double()
-    shift = torch.zeros_like(mean) if norm.bias is None else norm.bias.detach().double()
+    scale = scale * _exact(norm.weight)
+    shift = torch.zeros_like(mean) if norm.bias is None else _exact(norm.bias)
     return scale, shift - mean * scale
 
 
@@ -126,11 +126,16 @@ def add(kernels: Sequence[Kernel]) -> Kernel | None:
     return replace(largest, layer=named, weight=weight, bias=bias, groups=groups)
 
 
+def _exact(values: torch.Tensor) -> torch.Tensor:
+    """Return values in float64, on the CPU, because not every device has that."""
+    return values.detach().to("cpu", torch.float64)
+
+
 def _standardised(conv: Any, how: Standardize) -> torch.Tensor:
-    weight = conv.weight.detach().double()
+    weight = _exact(conv.weight)
     variance, mean = torch.var_mean(weight, dim=(1, 2, 3), keepdim=True, correction=0)
     weight = (weight - mean) * (variance + how.eps).rsqrt()
-    return weight * conv.gain.detach().double() * conv.scale if how.gain else weight  # type: ignore[no-any-return]
+    return weight * _exact(conv.gain) * conv.scale if how.gain else weight
 
 
 def _explicit(kernel: Kernel) -> Kernel:
