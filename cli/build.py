@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stemlab.errors import EngineError, SpecError
-from stemlab.quantities import human
+from stemlab.quantities import human, side
 
-from .output import console, layer_table, match_line, print_json, put_on, size
+from .output import console, layer_table, match_line, print_json, put_on
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,7 +44,7 @@ def run(
     model = stemlab.load(source)
     matched = stemlab.match(source)
     if diagram is not None:
-        stemlab.diagram(source, titles=[spec] if body else None).save(diagram)
+        stemlab.diagram(model, titles=[Path(spec).name]).save(diagram)
     try:
         built = stemlab.build(source, seed=seed)
     except RuntimeError as error:
@@ -104,8 +104,8 @@ def _show(model: ModelSpec, matched: MatchResult, params: int) -> None:
     steps = model.trace()
     console().print(layer_table(steps, f"stem of {model.digest}, on {height}x{width} pixels"))
     print(
-        f"stem    {steps.tokens} tokens of {body.dim}, stride {size(steps.stride)}, "
-        f"receptive field {size(steps.receptive_field)}, {cost.stem_flops_share:.1%} of the flops"
+        f"stem    {steps.tokens} tokens of {body.dim}, stride {side(steps.stride)}, "
+        f"receptive field {side(steps.receptive_field)}, {cost.stem_flops_share:.1%} of the flops"
     )
     print(
         f"body    depth {body.depth}, {body.heads} heads, MLP width {body.mlp_hidden}, pool {body.pool}, "

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from stemlab.quantities import human
+from stemlab.quantities import human, side
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,11 +50,6 @@ def put_on(stem: str, body: str | None) -> str | dict[str, Any]:
     return stem if body is None else {"stem": stem, "body": body}
 
 
-def size(pair: tuple[int, int]) -> str:
-    """Return a height and a width in short."""
-    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
-
-
 def layer_table(trace: Trace, title: str | None = None) -> Table:
     """Return the layers of a stem, those of branches below the layer that merges them."""
     from rich.markup import escape
@@ -71,8 +66,8 @@ def layer_table(trace: Trace, title: str | None = None) -> Table:
         table.add_row(
             escape(text),
             "x".join(map(str, step.after)),
-            "" if inside else size(step.stride),
-            "" if inside else size(step.receptive_field),
+            "" if inside else side(step.stride),
+            "" if inside else side(step.receptive_field),
             human(step.counts.flops) if step.counts.flops else "",
             human(step.counts.params) if step.counts.params else "",
         )
@@ -92,4 +87,5 @@ def _layers(trace: Trace) -> Iterator[tuple[str, Step | None, bool]]:
             if not branch:
                 yield f"  {number}: identity", None, True
             for index, (text, inner, _) in enumerate(_layers(branch)):
-                yield f"  {number if index == 0 else ' '}{':' if index == 0 else ' '} {text}", inner, True
+                lead = f"{number}:" if index == 0 else "  "
+                yield f"  {lead} {text}", inner, True

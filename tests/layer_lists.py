@@ -1,13 +1,21 @@
-"""From a layer list of tests/facts/stems.yaml to a stem in our words."""
+"""The published stems of tests/facts/stems.yaml, and from a layer list there to a stem in our words."""
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from stemlab import StemSpec
 
+FACTS = {
+    fact["id"].lower(): fact
+    for fact in yaml.safe_load((Path(__file__).parent / "facts" / "stems.yaml").read_text(encoding="utf-8"))
+}
+
 NORMS = {"bn": "batch", "ln": "layer", "gn": "group", "in": "instance", "rms": "rms"}
-MERGES = {"sum": "sum", "concat": "concat", "mul": "mul"}
 
 
 def convert(layers: list[dict[str, Any]]) -> StemSpec:
@@ -58,8 +66,18 @@ CONVERTERS = {
     "avgpool": _pool("avg"),
     "parallel": lambda layer: {
         "op": "parallel",
-        "merge": MERGES[layer["merge"]],
+        "merge": layer["merge"],
         "branches": [_layers(branch) for branch in layer["branches"]],
     },
     "layout": lambda layer: None,  # how the tokens lie in memory is the transformer's business
 }
+
+
+def expected_output(fact) -> tuple[int, int, int]:
+    """Channels, height and width, whatever the layout of the original."""
+    shape, layout = fact["out_shape"], fact["output_layout"]
+    if layout == "NLC":
+        side = math.isqrt(shape[0])
+        assert side * side == shape[0]
+        return (shape[1], side, side)
+    return tuple(shape) if layout == "NCHW" else (shape[2], shape[0], shape[1])

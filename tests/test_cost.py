@@ -7,17 +7,16 @@ from typing import get_args
 
 import pytest
 import torch
+from counting import outputs
 from fvcore.nn import FlopCountAnalysis
 from hypothesis import given, settings
 from strategies import models
 from timm.layers import Attention
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import stemlab
 from stemlab import costing, zoo
 from stemlab.builders import build_model
-from stemlab.modules.patchify import Patchify
 from stemlab.spec.base import pair
 from stemlab.spec.study import Quantity
 
@@ -91,22 +90,6 @@ def test_flops_are_half_of_what_torch_counts(spec):
     with FlopCounterMode(display=False) as counter:
         built(spec).patch_embed(image(spec))
     assert counter.get_total_flops() == 2 * cost.stem.flops
-
-
-def outputs(model: nn.Module, x: torch.Tensor) -> tuple[int, int]:
-    """Elements of the outputs of convolutions and linear layers, and of the biased ones among them."""
-    elements = biased = 0
-
-    def count(module, _, output):
-        nonlocal elements, biased
-        elements += output.numel()
-        biased += output.numel() if module.bias is not None else 0
-
-    for module in model.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear, Patchify)):
-            module.register_forward_hook(count)
-    model(x)
-    return elements, biased
 
 
 @given(models(least_grid=2))

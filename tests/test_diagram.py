@@ -11,11 +11,10 @@ from typing import Literal, NamedTuple
 from xml.etree import ElementTree
 
 import pytest
-import yaml
 from conftest import REPOSITORY
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from layer_lists import convert
+from layer_lists import FACTS, convert
 from strategies import layer_lists
 
 import stemlab
@@ -26,10 +25,6 @@ from stemlab.drawing.text import fit, shares, width
 from stemlab.spec import StemSpec
 from stemlab.spec.layers import Counts, LayerSpec, ParallelLayer, Shape, ShapeError, follow
 
-PUBLISHED = {
-    entry["id"]: entry
-    for entry in yaml.load((REPOSITORY / "tests" / "facts" / "stems.yaml").read_text(), Loader=yaml.CSafeLoader)
-}
 SVG = "{http://www.w3.org/2000/svg}"
 DIM = 24
 
@@ -38,8 +33,8 @@ DIM = 24
 
 
 def published(name: str):
-    channels, height, width = PUBLISHED[name]["measured_at"]
-    return convert(PUBLISHED[name]["layers"]).trace(height, width, 1, channels)
+    channels, height, width = FACTS[name]["measured_at"]
+    return convert(FACTS[name]["layers"]).trace(height, width, 1, channels)
 
 
 _keeping = st.sampled_from(
@@ -198,10 +193,10 @@ def test_stems_beside_each_other_do_not_meet(several):
     check_geometry(diagram(several, [f"stem {index}" for index in range(len(several))]))
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", FACTS)
 def test_published_stems(name):
     trace = published(name)
-    svg = diagram(trace, name, PUBLISHED[name]["id"])
+    svg = diagram(trace, name, FACTS[name]["id"])
     check_geometry(svg)
     assert f"{trace.tokens} tokens × {trace.end.channels}" in texts(svg)
 

@@ -6,9 +6,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from layer_lists import convert
+from layer_lists import FACTS, convert, expected_output
 from strategies import model_documents
-from test_zoo import FACTS, expected_output
 from torch import nn
 
 import stemlab

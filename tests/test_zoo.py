@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from conftest import REPOSITORY
-from layer_lists import convert
+from layer_lists import FACTS, convert, expected_output
 from torch.utils.flop_counter import FlopCounterMode
 
 from stemlab import SpecError, StemSpec, cost, load, zoo
@@ -18,22 +15,8 @@ from stemlab.builders import Stem, build_model
 from stemlab.spec.base import pair
 from stemlab.spec.layers import ConvLayer, ParallelLayer, PatchifyLayer
 
-FACTS = {
-    fact["id"].lower(): fact
-    for fact in yaml.safe_load((Path(__file__).parent / "facts" / "stems.yaml").read_text(encoding="utf-8"))
-}
 NAMES = zoo.names()
 DIM = 768  # another body's width, divisible by every part of it that a stem asks for
-
-
-def expected_output(fact) -> tuple[int, int, int]:
-    """Channels, height and width, whatever the layout of the original."""
-    shape, layout = fact["out_shape"], fact["output_layout"]
-    if layout == "NLC":
-        side = math.isqrt(shape[0])
-        assert side * side == shape[0]
-        return (shape[1], side, side)
-    return tuple(shape) if layout == "NCHW" else (shape[2], shape[0], shape[1])
 
 
 def assert_counts(trace, fact):

@@ -11,8 +11,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ..quantities import side
 from ..records import TrialRecord
 from ..spec import ActLayer, ConvLayer, NormLayer, PatchifyLayer, PoolLayer, Spec, StemSpec
+from ..spec.base import pair
 from ..spec.layers import show_size
 
 
@@ -67,7 +69,7 @@ def _columns(blocks: Sequence[list[Any]]) -> str:
     shared = len(set(extras)) == 1
     sizes: list[tuple[str, str]] = []
     for (conv, *_), extra in zip(blocks, extras, strict=True):
-        stride = "" if conv.stride == 1 else f"/{_size(conv.stride)}"
+        stride = "" if conv.stride == 1 else f"/{side(pair(conv.stride))}"
         inside = f"({extra})" if extra and not shared else ""
         sizes.append((show_size(conv.kernel), f"{conv.channels}{stride}{inside}"))
     words = ["conv"]
@@ -88,9 +90,9 @@ def _name(layer: Any) -> str:
     if layer.op not in _SAID:
         return str(compact(layer.canonical()))
     if isinstance(layer, PatchifyLayer):
-        text = f"patchify {_size(layer.patch)}"
+        text = f"patchify {side(pair(layer.patch))}"
     elif isinstance(layer, PoolLayer):
-        window = f" {show_size(layer.kernel)}/{_size(layer.stride)}" if layer.kernel and layer.stride else ""
+        window = f" {show_size(layer.kernel)}/{side(pair(layer.stride))}" if layer.kernel and layer.stride else ""
         text = f"{layer.kind} pool{window}"
     else:
         text = str(layer.kind)
@@ -119,10 +121,6 @@ def _unusual(layer: Any) -> str:
         elif value != usual:
             words.append(f"{name}={compact(value.canonical() if isinstance(value, Spec) else value)}")
     return " ".join(words)
-
-
-def _size(size: int | tuple[int, int]) -> str:
-    return str(size) if isinstance(size, int) else "x".join(map(str, size))
 
 
 def _settings(name: str, value: Any) -> Iterator[str]:

@@ -39,20 +39,8 @@ def attach(
     misfit = spec.misfit(size, vit.embed_dim, channels, divided=not old.dynamic_img_pad)
     if misfit is not None:
         raise SpecError(f"the stem does not fit the model: {misfit}")
-    # Made in float32 on the CPU, so that a seed means the same weights wherever the model is.
     with seeded(seed):
-        stem = Stem(
-            spec,
-            size,
-            in_chans=channels,
-            embed_dim=vit.embed_dim,
-            flatten=old.flatten,
-            output_fmt=None if old.flatten else old.output_fmt,
-            strict_img_size=old.strict_img_size,
-            dynamic_img_pad=old.dynamic_img_pad,
-        )
-    like = next(old.parameters())
-    stem.to(like.device, like.dtype).train(old.training)
+        stem = Stem.in_place_of(old, spec, vit.embed_dim, size)
     # The position embedding is still the old grid's: with that in place, timm's own resizing does all that is left.
     stem.grid_size = old.grid_size
     vit.patch_embed = stem

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
-from timm.layers import GluMlp, LayerNorm, PatchEmbed, RmsNorm, SwiGLU
+from timm.layers import GluMlp, LayerNorm, RmsNorm, SwiGLU
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
@@ -35,22 +35,8 @@ def build_body(
     end = stem.trace(*image_size, body.dim).end
     (height, width), (rows, columns) = stem.stride, (end.height, end.width)
     model: Any = Eva(img_size=(rows * height, columns * width), patch_size=stem.stride, **arguments)
-    model.patch_embed = _instead_of(model.patch_embed, stem, image_size, body.dim)
+    model.patch_embed = Stem.in_place_of(model.patch_embed, stem, body.dim, image_size)
     return cast(Eva, model)
-
-
-def _instead_of(own: PatchEmbed, stem: StemSpec, image_size: tuple[int, int], dim: int) -> Stem:
-    return Stem(
-        stem,
-        img_size=image_size,
-        in_chans=own.proj.in_channels,
-        embed_dim=dim,
-        output_fmt=None if own.flatten else own.output_fmt,
-        strict_img_size=own.strict_img_size,
-        dynamic_img_pad=own.dynamic_img_pad,
-        device=own.proj.weight.device,
-        dtype=own.proj.weight.dtype,
-    )
 
 
 def timm_arguments(body: BodySpec) -> dict[str, Any]:

@@ -77,22 +77,11 @@ def fuse(stem: Stem, measure: bool = True, batch: int = 1) -> FusedStem:
     trace = stem.spec.trace(*stem.img_size, stem.embed_dim, stem.in_chans)
     pieces = _fused(trace, stem.layers)
     spec = StemSpec(layers=_layers(pieces, trace.start, trace.dim))
-    example = next(stem.parameters(), torch.empty(0))
-    fused = FusedStem(
-        spec,
-        img_size=stem.img_size,
-        in_chans=stem.in_chans,
-        embed_dim=stem.embed_dim,
-        flatten=stem.flatten,
-        output_fmt=None if stem.flatten else stem.output_fmt.value,
-        strict_img_size=stem.strict_img_size,
-        dynamic_img_pad=stem.dynamic_img_pad,
-        device=example.device,
-        dtype=example.dtype,
-    )
+    fused = FusedStem.in_place_of(stem, spec, stem.embed_dim, stem.img_size)
     _load(fused.layers, pieces)
     fused.eval()
     after = spec.trace(*stem.img_size, stem.embed_dim, stem.in_chans)
+    example = next(stem.parameters(), torch.empty(0))
     fused.saving = Saving(
         layers=(_count(trace), _count(after)),
         params=(trace.counts.params, after.counts.params),
@@ -190,11 +179,8 @@ def _load(modules: Iterable[nn.Module], pieces: Sequence[_Piece]) -> None:
 
 
 def _count(trace: Trace) -> int:
-    """Return the number of layers, those of branches in place of the parallel layer."""
-    return sum(
-        sum(map(_count, step.layer.traces(step.before, trace.dim))) if isinstance(step.layer, ParallelLayer) else 1
-        for step in trace
-    )
+    """Return the number of layers, those of branches in place of the layer that merges them."""
+    return sum(not step.layer.traces(step.before, trace.dim) for step in trace.all_steps())
 
 
 def _latencies(stem: Stem, fused: Stem, batch: int, example: torch.Tensor) -> tuple[float, float]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import torch
 from einops import rearrange
-from timm.layers import Format
+from timm.layers import Format, PatchEmbed
 from torch import nn
 from torch.nn import functional as F
 
@@ -61,6 +61,23 @@ class Stem(nn.Module):
         if device is not None or dtype is not None:
             self.to(device=device, dtype=dtype)
         self.init_weights()
+
+    @classmethod
+    def in_place_of(cls, old: PatchEmbed | Stem, spec: StemSpec, embed_dim: int, img_size: tuple[int, int]) -> Self:
+        """Return a stem that takes and gives what another patch embedding does, on its device, in its precision."""
+        stem = cls(
+            spec,
+            img_size=img_size,
+            in_chans=old.in_chans if isinstance(old, Stem) else old.proj.in_channels,
+            embed_dim=embed_dim,
+            flatten=old.flatten,
+            output_fmt=None if old.flatten else old.output_fmt,
+            strict_img_size=old.strict_img_size,
+            dynamic_img_pad=old.dynamic_img_pad,
+        )
+        # Made in float32 on the CPU, so that a seed means the same weights wherever the old one is.
+        like = next(old.parameters(), torch.empty(0))
+        return stem.to(like.device, like.dtype).train(old.training)
 
     def _build(self, size: tuple[int, int]) -> nn.Sequential:
         misfit = self.spec.misfit(size, self.embed_dim, self.in_chans, divided=False)

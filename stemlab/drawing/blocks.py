@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..spec.layers import Counts, ParallelLayer, Step, Trace
+from ..spec.layers import Counts, Step, Trace
 
 _FEWEST_PLAIN = 3
 _LONGEST_PERIOD = 8
@@ -42,9 +42,7 @@ class Block:
     @property
     def branches(self) -> tuple[Trace, ...]:
         """The ways through a parallel head."""
-        if self.head is None or not isinstance(self.head.layer, ParallelLayer):
-            return ()
-        return self.head.layer.traces(self.head.before, self.dim)
+        return () if self.head is None else self.head.layer.traces(self.head.before, self.dim)
 
     @property
     def changes_nothing(self) -> bool:
@@ -116,12 +114,3 @@ def _repetition(kinds: Sequence[int], start: int) -> tuple[int, int]:
         if times > 1 and period * times > best[0] * best[1]:
             best = (period, times)
     return best
-
-
-def all_steps(trace: Trace) -> Iterator[Step]:
-    """Yield the steps of a trace, those within branches behind the one that holds them."""
-    for step in trace:
-        yield step
-        if isinstance(step.layer, ParallelLayer):
-            for branch in step.layer.traces(step.before, trace.dim):
-                yield from all_steps(branch)

@@ -18,7 +18,7 @@ class Diagram:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the picture to a file, whole or not at all; SpecError where the path cannot be that of an SVG."""
-        target = check_path(path)
+        target = _checked(path)
         write_text(target, self.svg)
         return target
 
@@ -26,7 +26,7 @@ class Diagram:
         return self.svg
 
 
-def check_path(path: str | os.PathLike[str]) -> Path:
+def _checked(path: str | os.PathLike[str]) -> Path:
     """Return the path of a picture; SpecError where none can be written there."""
     target = Path(path)
     if target.suffix.lower() != ".svg":

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from ..errors import SpecError
 from ..quantities import human
 from ..spec.layers import Counts, ParallelLayer, Trace
-from .blocks import all_steps
 from .canvas import Canvas
 from .column import Column
 from .flow import Scale
@@ -92,7 +91,7 @@ def _each(given: str | Sequence[str] | None, count: int, what: str) -> list[str]
 
 
 def _legend(columns: Sequence[Column], longest: int) -> list[str]:
-    layers = [step.layer for column in columns for step in all_steps(column.trace)]
+    layers = [step.layer for column in columns for step in column.trace.all_steps()]
     repeats = any(column.stack.brackets for column in columns)
     merges = {layer.merge for layer in layers if isinstance(layer, ParallelLayer)}
     signs = {"sum": "+ sum", "mul": "× product", "concat": "‖ concatenation"}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..spec.layers import ParallelLayer, Shape, Step, Trace
-from .blocks import Block, all_steps, runs
+from .blocks import Block, runs
 from .canvas import Canvas
 from .labels import label, tooltip
 from .style import CARDS, FAINT, INK, LOOKS, PAPER, SOFT
@@ -35,7 +35,7 @@ class Scale:
     @classmethod
     def of(cls, traces: Iterable[Trace]) -> Scale:
         """Return the scale on which all boxes of these stems can be compared."""
-        steps = [step for trace in traces for step in all_steps(trace)]
+        steps = [step for trace in traces for step in trace.all_steps()]
         needs = [_needs(step) for step in steps if not isinstance(step.layer, ParallelLayer)]
         least = min(max([_NARROWEST, *needs]), _WIDEST)
         return cls(math.ceil(least), max([1, *(step.after.channels for step in steps)]))

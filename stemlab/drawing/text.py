@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from .. import quantities
+
 FONT = "Helvetica Neue, Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif"
 """System fonts alone, so that a picture needs nothing from elsewhere."""
 
@@ -64,7 +66,7 @@ def size(pair: Sequence[int]) -> str:
 
 def side(pair: Sequence[int]) -> str:
     """Return one number for a square, both for a rectangle."""
-    return str(pair[0]) if pair[0] == pair[1] else size(pair)
+    return quantities.side(pair, by="×")
 
 
 def shares(values: Sequence[float]) -> list[str]:

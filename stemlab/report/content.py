@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from ..analysis import ranking
 from ..analysis.labels import label
 from ..errors import StudyError
+from ..quantities import prefixed
 from ..records import StudyFolder, TrialRecord
 from ..spec import DataSpec, SearchSpec
 from ..spec.files import read, validate
@@ -245,11 +246,10 @@ def quantity(value: float) -> str:
     """Return a count in three digits with its SI prefix: 8.02 M."""
     if not math.isfinite(value):
         return _GAP
-    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= 0.9995 * factor:
-            scaled = value / factor
-            return f"{scaled:.{2 if scaled < 9.995 else 1 if scaled < 99.95 else 0}f} {prefix}"
-    return f"{value:.0f}"
+    scaled, prefix = prefixed(value)
+    if not prefix:
+        return f"{value:.0f}"
+    return f"{scaled:.{2 if scaled < 9.995 else 1 if scaled < 99.95 else 0}f} {prefix}"
 
 
 def _count(number: int, noun: str) -> str:

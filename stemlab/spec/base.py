@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
@@ -99,6 +100,17 @@ class Spec(BaseModel):
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:
     """Return (height, width) of a size that may be one number for both."""
     return (size, size) if isinstance(size, int) else size
+
+
+def parse_each(parse: Callable[[Any], Any], values: Iterable[Any]) -> tuple[Any, ...]:
+    """Return each value of a list parsed; the error of one says which it is."""
+    items = []
+    for index, value in enumerate(values):
+        try:
+            items.append(parse(value))
+        except PydanticCustomError as error:
+            raise spec_error(error.message(), at=(index, *(error.context or {}).get("at", ()))) from None
+    return tuple(items)
 
 
 def _whole(value: Any, least: int) -> int:

@@ -131,9 +131,8 @@ class BodySpec(Spec):
 
     def canonical(self) -> dict[str, Any]:
         """Return the canonical document; options that are as usual are left out, so that new ones change no digest."""
-        usual = {name: field.default for name, field in type(self).model_fields.items()}
-        written = super().canonical()
-        return {name: v for name, v in written.items() if name in _ALWAYS_WRITTEN or v != usual[name]}
+        fields, written = type(self).model_fields, super().canonical()
+        return {name: v for name, v in written.items() if name in _ALWAYS_WRITTEN or v != fields[name].default}
 
     @model_validator(mode="after")
     def _agrees(self) -> BodySpec:

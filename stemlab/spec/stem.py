@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, GetJsonSchemaHandler, PlainValidator, SerializeAsAny, WithJsonSchema, model_validator
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema
 
 from .. import published
 from ..errors import nearest, short
-from .base import PAIR_SCHEMA, Flag, Pair, Spec, pair, parse_pair, relation_error, spec_error
+from .base import PAIR_SCHEMA, Flag, Pair, Spec, pair, parse_each, parse_pair, relation_error, spec_error
 from .layers import (
     ACT_SCHEMA,
     NORM_SCHEMA,
@@ -42,15 +42,7 @@ def _column(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return the reader of a column: one value for all layers, or a list with one for each."""
 
     def read(value: Any) -> Any:
-        if not isinstance(value, (list, tuple)):
-            return parse(value)
-        items = []
-        for index, item in enumerate(value):
-            try:
-                items.append(parse(item))
-            except PydanticCustomError as error:
-                raise spec_error(error.message(), at=(index, *(error.context or {}).get("at", ()))) from None
-        return tuple(items)
+        return parse_each(parse, value) if isinstance(value, (list, tuple)) else parse(value)
 
     return read
 

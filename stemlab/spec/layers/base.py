@@ -21,6 +21,8 @@ from ..base import LARGEST, Spec, pair, spec_error
 if TYPE_CHECKING:
     from torch import nn
 
+    from .trace import Trace
+
 
 class Shape(NamedTuple):
     """Channels, height and width of one feature map."""
@@ -88,6 +90,10 @@ class LayerSpec(Spec):
     def output(self, shape: Shape, dim: int) -> Shape:
         """Return the shape of the result; ShapeError where there is none."""
         return shape
+
+    def traces(self, before: Shape, dim: int) -> tuple[Trace, ...]:
+        """Return the way of the map through each branch, where the layer is made of branches."""
+        return ()
 
     def cost(self, before: Shape, after: Shape, dim: int) -> Counts:
         """Return what the layer costs for one image, from the shapes of its input and output."""

@@ -7,10 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator, SerializeAsAny, WithJsonSchema, model_validator
-from pydantic_core import PydanticCustomError
 
 from ...errors import nearest, short
-from ..base import given, relation_error, spec_error
+from ..base import given, parse_each, relation_error, spec_error
 from .base import CHANNELS_SCHEMA, Counts, LayerSpec, Shape, ShapeError, channels_on, parse_channels
 from .conv import ConvLayer
 from .registry import ParsedLayer
@@ -38,13 +37,7 @@ def _parse_split(value: Any) -> tuple[int | str, ...] | str | None:
     if not isinstance(value, (list, tuple)):
         hint = nearest(value, ["equal"])
         raise spec_error(f"expected 'equal' or a list of channels, one for each branch, got {short(value)}{hint}")
-    parts = []
-    for index, part in enumerate(value):
-        try:
-            parts.append(parse_channels(part))
-        except PydanticCustomError as error:
-            raise spec_error(error.message(), at=(index,)) from None
-    return tuple(parts)
+    return parse_each(parse_channels, value)
 
 
 _SPLIT_SCHEMA = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +11,9 @@ from .base import Counts, ExpandedIndex, LayerSpec, Shape, ShapeError
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+Lengths = tuple[int, int]
 
 
 class Step(NamedTuple):
@@ -55,6 +58,13 @@ class Trace(tuple[Step, ...]):
         """What all layers cost together."""
         return Counts(*map(sum, zip(*(step.counts for step in self), strict=True))) if self else Counts()
 
+    def all_steps(self) -> Iterator[Step]:
+        """Yield the steps, those within branches behind the one that holds them."""
+        for step in self:
+            yield step
+            for branch in step.layer.traces(step.before, self.dim):
+                yield from branch.all_steps()
+
     def build(self) -> nn.Sequential:
         """Return the torch modules of the layers, named by op and number: conv1, norm1, conv2, ..."""
         from torch import nn
@@ -69,20 +79,15 @@ class Trace(tuple[Step, ...]):
 
 def follow(layers: Sequence[LayerSpec], start: Shape, dim: int) -> Trace:
     """Follow a map through layers; ShapeError, with the place, where one cannot take its input."""
-    shape = start
-    field_h = field_w = stride_h = stride_w = 1
+    shape, field, stride = start, (1, 1), (1, 1)
     steps = []
     for index, layer in enumerate(layers):
         try:
             after = layer.output(shape, dim)
         except ShapeError as error:
             raise ShapeError(str(error), (ExpandedIndex(index), *error.path)) from None
-        kh, kw = layer.reach(shape, dim)
-        field_h, field_w = field_h + (kh - 1) * stride_h, field_w + (kw - 1) * stride_w
-        sh, sw = layer.window[2:]
-        stride_h, stride_w = stride_h * sh, stride_w * sw
-        counts = layer.cost(shape, after, dim)
-        steps.append(Step(layer, shape, after, counts, (field_h, field_w), (stride_h, stride_w)))
+        field, stride = _behind(field, stride, layer.reach(shape, dim), layer.window[2:])
+        steps.append(Step(layer, shape, after, layer.cost(shape, after, dim), field, stride))
         shape = after
     trace = Trace(steps)
     trace.start, trace.dim = start, dim
@@ -91,12 +96,16 @@ def follow(layers: Sequence[LayerSpec], start: Shape, dim: int) -> Trace:
 
 def window_of(layers: Sequence[LayerSpec]) -> tuple[int, int, int, int]:
     """Return the kernel and stride of layers taken as one, as far as no shape decides them."""
-    kernel_h = kernel_w = stride_h = stride_w = 1
+    kernel, stride = (1, 1), (1, 1)
     for layer in layers:
-        kh, kw, sh, sw = layer.window
-        kernel_h, kernel_w = kernel_h + (kh - 1) * stride_h, kernel_w + (kw - 1) * stride_w
-        stride_h, stride_w = stride_h * sh, stride_w * sw
-    return (kernel_h, kernel_w, stride_h, stride_w)
+        kernel, stride = _behind(kernel, stride, layer.window[:2], layer.window[2:])
+    return (*kernel, *stride)
+
+
+def _behind(field: Lengths, stride: Lengths, kernel: Lengths, step: Lengths) -> tuple[Lengths, Lengths]:
+    """Return the receptive field and stride behind one more layer, which has that kernel and that stride."""
+    (fh, fw), (sh, sw), (kh, kw) = field, stride, kernel
+    return (fh + (kh - 1) * sh, fw + (kw - 1) * sw), (sh * step[0], sw * step[1])
 
 
 def init(layers: Sequence[LayerSpec], modules: Iterable[nn.Module], behind: str) -> None:
