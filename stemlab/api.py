@@ -112,20 +112,28 @@ def build_stem(
 ) -> Stem:
     """Return a stem alone: (batch, 3, H, W) -> (batch, tokens, dim).
 
-    `source` is a StemSpec in any of its forms. A stem from the zoo brings the width and image size of its own model.
+    `source` is a StemSpec in any of its forms. A stem from the zoo brings the width, image size and input channels that
+    it was published with.
     """
     from .builders import build_stem as build_stem_module
 
-    return build_stem_module(*_stem_of(source, dim, image_size, "build_stem"))
+    spec, dim, image_size, in_channels = _stem_of(source, dim, image_size, "build_stem")
+    return build_stem_module(spec, dim, image_size, in_chans=in_channels)
 
 
 def _stem_of(
-    source: str | dict[str, Any] | StemSpec, dim: int | None, image_size: int | tuple[int, int] | None, what: str
-) -> tuple[StemSpec, int, int | tuple[int, int]]:
-    """Return a stem, the width of the body it is put on and the size of its image, as far as given or known."""
+    source: str | dict[str, Any] | StemSpec | zoo.ZooEntry,
+    dim: int | None,
+    image_size: int | tuple[int, int] | None,
+    what: str,
+) -> tuple[StemSpec, int, int | tuple[int, int], int]:
+    """Return a stem, the width of its body, the size and the channels of its image, as far as given or known."""
+    in_channels = 3
     if isinstance(source, str):
-        entry = zoo.get(source)
-        dim, image_size = dim or entry.dim, image_size or entry.image_size
+        source = zoo.get(source)
+    if isinstance(source, zoo.ZooEntry):
+        dim, image_size, in_channels = dim or source.dim, image_size or source.image_size, source.in_channels
+        source = source.stem
     spec = _read_stem(source)
     image_size = image_size or 224
     if dim is None:
@@ -134,7 +142,7 @@ def _stem_of(
                 f"the stem has layers as wide as the body it is put on; say how wide that is: {what}(stem, dim=384)"
             )
         dim = spec.trace(*pair(image_size), dim=1).end.channels
-    return spec, dim, image_size
+    return spec, dim, image_size, in_channels
 
 
 def diagram(
@@ -165,11 +173,11 @@ def _trace_of(
         entry = zoo.get(source) if isinstance(source, str) else source
         if dim is None and image_size is None:
             return entry.trace(), "" if entry.model is None else _share(entry.model)
-        source, dim, image_size = entry.stem, dim or entry.dim, image_size or entry.image_size
-    if isinstance(source, StemSpec) or (isinstance(source, dict) and "stem" not in source):
-        stem, dim, image_size = _stem_of(source, dim, image_size, "diagram")
+        source = entry
+    if isinstance(source, (StemSpec, zoo.ZooEntry)) or (isinstance(source, dict) and "stem" not in source):
+        stem, dim, image_size, in_channels = _stem_of(source, dim, image_size, "diagram")
         try:
-            return stem.trace(*pair(image_size), dim), ""
+            return stem.trace(*pair(image_size), dim, in_channels), ""
         except ShapeError as error:
             raise SpecError(f"the stem does not fit an image of {image_size} pixels: {error}") from None
     model = load(source)

@@ -10,7 +10,7 @@ from conftest import REPOSITORY
 from layer_lists import FACTS, convert, expected_output
 from torch.utils.flop_counter import FlopCounterMode
 
-from stemlab import SpecError, StemSpec, cost, load, zoo
+from stemlab import SpecError, StemSpec, build_stem, cost, diagram, load, zoo
 from stemlab.builders import Stem, build_model
 from stemlab.spec.base import pair
 from stemlab.spec.layers import ConvLayer, ParallelLayer, PatchifyLayer
@@ -119,6 +119,14 @@ def test_an_entry_says_where_it_is_from(name):
     bibtex = entry.paper.bibtex()
     assert bibtex.count("{") == bibtex.count("}")
     assert entry.paper.title in bibtex
+
+
+def test_a_stem_between_stages_takes_the_channels_that_it_was_published_with():
+    entry = zoo.get("cvt13_21_stage2")
+    stem = build_stem("cvt13_21_stage2")
+    assert stem.in_chans == entry.in_channels == 64
+    assert sum(parameter.numel() for parameter in stem.parameters()) == entry.golden["params"]
+    assert "64×56×56" in diagram(entry, dim=96).svg
 
 
 def test_names_are_found_in_any_case_and_by_file():
