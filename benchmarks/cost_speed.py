@@ -16,8 +16,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from stemlab import space
-from stemlab.api import load_study
 from stemlab.errors import InfeasibleError
+from stemlab.running import load_search
 
 STUDY = Path(__file__).parents[1] / "search_spaces" / "conv3x3.yaml"
 SPECS = 100_000
@@ -56,7 +56,7 @@ def _median_seconds(command: list[str]) -> float:
 def _check(share: tuple[list[str], int, int]) -> int:
     """Draw specs and make candidates of them: fill, validate, trace, match, cost, check constraints."""
     changes, seed, number = share
-    candidates = load_study(STUDY, changes)
+    candidates = load_search(STUDY, changes)
     rng, feasible = random.Random(seed), 0
     for _ in range(number):
         try:

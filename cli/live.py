@@ -1,4 +1,4 @@
-"""Watching a search: a live view on a terminal, plain lines elsewhere. Everything goes to stderr."""
+"""Watching a study: a live view on a terminal, plain lines elsewhere. Everything goes to stderr."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def watcher() -> Iterator[Lines]:
-    """Give the reporter that fits stderr."""
-    reporter = Live() if sys.stderr.isatty() else Lines()
+def watcher(kind: str) -> Iterator[Lines]:
+    """Give the reporter that fits stderr, for a "search" or an "ablation"."""
+    reporter = Live(kind) if sys.stderr.isatty() else Lines(kind)
     try:
         yield reporter
     finally:
@@ -30,7 +30,8 @@ def watcher() -> Iterator[Lines]:
 class Lines:
     """One line a finished trial."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
         self.folder: Path | None = None
         self.total = self.done = 0
         self.best: float | None = None
@@ -61,9 +62,14 @@ class Lines:
         if record.status != "ok":
             reason = (record.error or "").strip().splitlines()[-1:] or [""]
             return f"trial {record.trial} {record.status}: {reason[0]}"
-        how = "was recorded before" if reused else f"took {record.metrics['seconds']:.1f} s"
-        best = f", best so far {self.best:.4f}" if self.best is not None else ""
-        return f"trial {record.trial} top1 {record.metrics['top1']:.4f}, {how}{best}"
+        how = f"took {record.metrics['seconds']:.1f} s"
+        if reused:
+            how = "was recorded before" if record.reused_from is None else f"is taken from {record.reused_from}"
+        return f"trial {record.trial} top1 {record.metrics['top1']:.4f}, {how}{self.best_so_far()}"
+
+    def best_so_far(self) -> str:
+        """Return what a search has come to; in an ablation nothing is sought."""
+        return f", best so far {self.best:.4f}" if self.best is not None and self.kind == "search" else ""
 
     def note(self, text: str) -> None:
         """Print a line."""
@@ -76,8 +82,8 @@ class Lines:
 class Live(Lines):
     """A progress bar, the best so far, and the trials that run."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         self.progress = Progress(
@@ -90,7 +96,7 @@ class Live(Lines):
             transient=True,
         )
         self.bars: dict[str, TaskID] = {}
-        self.overall = self.progress.add_task("search", total=None, info="starting workers")
+        self.overall = self.progress.add_task(kind, total=None, info="starting workers")
         self.progress.start()
 
     def begin(self, folder: Path, total: int, slots: int) -> None:
@@ -115,8 +121,7 @@ class Live(Lines):
         task = self.bars.pop(record.trial, None)
         if task is not None:
             self.progress.remove_task(task)
-        best = f"best top1 {self.best:.4f}" if self.best is not None else ""
-        self.progress.update(self.overall, completed=self.done, info=best)
+        self.progress.update(self.overall, completed=self.done, info=self.best_so_far().removeprefix(", "))
 
     def note(self, text: str) -> None:
         """Print a line above the bars."""

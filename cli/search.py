@@ -14,7 +14,7 @@ from stemlab.quantities import human
 from .output import complain, console, print_json
 
 if TYPE_CHECKING:
-    from stemlab import Study
+    from stemlab import SearchSpec, Study
     from stemlab.candidate import Candidates
 
 NAME = "search"
@@ -42,24 +42,24 @@ def run(
 ) -> None:
     """Search a space of stems and report the best, at matched cost."""
     import stemlab
-    from stemlab.api import load_study
+    from stemlab.running import load_search
 
     changes = list(set_ or [])
     changes += [f"search.trials={trials}"] if trials is not None else []
     changes += [f"engine.kind={engine}"] if engine is not None else []
     if dry_run:
-        _show_space(load_study(file, changes), json)
+        _show_space(load_search(file, changes), json)
         return
 
     from .live import watcher
 
-    with watcher() as reporter:
+    with watcher("search") as reporter:
         try:
             study = stemlab.search(file, out, changes=changes, resume=resume, reporter=reporter)
         except KeyboardInterrupt:
             reporter.close()
             complain(
-                f"interrupted: {reporter.done} trials are recorded; go on with\n  {_resume_command(reporter.folder)}"
+                f"interrupted: {reporter.done} trials are recorded; go on with\n  {resume_command(reporter.folder)}"
             )
             raise typer.Exit(130) from None
     if json:
@@ -71,14 +71,15 @@ def run(
         raise typer.Exit(1)
 
 
-def _resume_command(folder: Path | None) -> str:
+def resume_command(folder: Path | None) -> str:
+    """Return the command that goes on with the study that this process was asked for."""
     arguments = [a for a in sys.argv[1:] if a != "--resume"]
     if folder is not None and not any(a.split("=")[0] == "--out" for a in arguments):
         arguments += ["--out", str(folder)]
     return shlex.join(["stemlab", *arguments, "--resume"])
 
 
-def _show_space(candidates: Candidates, json: bool) -> None:
+def _show_space(candidates: Candidates[SearchSpec], json: bool) -> None:
     from stemlab.spec.files import show_path
 
     candidates.require_feasible()

@@ -11,13 +11,15 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import zoo
-    from .api import Study, attach, build, build_stem, cost, diagram, load, match, search
+    from .api import attach, build, build_stem, cost, diagram, load, match
     from .builders.fuse import fuse
     from .costing import Cost
     from .drawing import Diagram
     from .errors import EngineError, InfeasibleError, SpecError, StemlabError, StudyError
     from .matching import MatchResult
+    from .running import ablate, search
     from .spec import (
+        AblationSpec,
         BodySpec,
         DataSpec,
         LayerSpec,
@@ -28,21 +30,26 @@ if TYPE_CHECKING:
         TrainSpec,
         register_layer,
     )
+    from .study import Study
 
 # Where each public name lives. They are imported on first use: torch takes seconds, and most of the library
 # does without it.
 _HOMES = {
-    **dict.fromkeys(("Study", "attach", "build", "build_stem", "cost", "diagram", "load", "match", "search"), ".api"),
+    **dict.fromkeys(("attach", "build", "build_stem", "cost", "diagram", "load", "match"), ".api"),
+    **dict.fromkeys(("ablate", "search"), ".running"),
     **dict.fromkeys(("EngineError", "InfeasibleError", "SpecError", "StemlabError", "StudyError"), ".errors"),
-    **dict.fromkeys(("BodySpec", "DataSpec", "MatchSpec", "ModelSpec", "SearchSpec", "StemSpec", "TrainSpec"), ".spec"),
+    **dict.fromkeys(("AblationSpec", "BodySpec", "DataSpec", "MatchSpec", "ModelSpec"), ".spec"),
+    **dict.fromkeys(("SearchSpec", "StemSpec", "TrainSpec"), ".spec"),
     **dict.fromkeys(("LayerSpec", "register_layer"), ".spec"),
     "Cost": ".costing",
     "Diagram": ".drawing",
     "MatchResult": ".matching",
+    "Study": ".study",
     "fuse": ".builders.fuse",
 }
 
 __all__ = [
+    "AblationSpec",
     "BodySpec",
     "Cost",
     "DataSpec",
@@ -60,6 +67,7 @@ __all__ = [
     "Study",
     "StudyError",
     "TrainSpec",
+    "ablate",
     "attach",
     "build",
     "build_stem",

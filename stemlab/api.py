@@ -1,35 +1,27 @@
-"""The public functions: load, cost, match, build, build_stem, attach, diagram, search."""
+"""The public functions on models: load, cost, match, build, build_stem, attach, diagram."""
 
 from __future__ import annotations
 
 import os
-import shlex
-import sys
-import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from . import matching, zoo
-from .candidate import Candidates
 from .costing import Cost
-from .errors import InfeasibleError, SpecError, StemlabError, StudyError
+from .errors import InfeasibleError, SpecError
 from .matching import MatchResult
-from .records import StudyFolder, TrialRecord
-from .spec import ModelSpec, SearchSettings, SearchSpec, ShapeError, StemSpec, Trace
+from .spec import ModelSpec, ShapeError, StemSpec, Trace
 from .spec.base import pair
-from .spec.files import Document, Location, override, read, validate
+from .spec.files import Document, Location, read, validate
 
 if TYPE_CHECKING:
-    import pandas as pd
     from timm.models.eva import Eva
     from timm.models.vision_transformer import VisionTransformer
 
     from .builders import Stem
     from .builders.attach import Model
     from .drawing import Diagram
-    from .engine.loop import Reporter
 
 Source = str | os.PathLike[str] | dict[str, Any] | ModelSpec
 
@@ -218,157 +210,3 @@ def attach(
 
 def _read_stem(source: str | dict[str, Any] | StemSpec) -> StemSpec:
     return source if isinstance(source, StemSpec) else validate(StemSpec, Document(source, "<stem>"))
-
-
-class Study:
-    """A study folder: `records` (a DataFrame), `best` (a ModelSpec), `report()`."""
-
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        """Open the folder of a study that was started; StudyError where there is none."""
-        self.folder = StudyFolder(folder)
-        if not (self.folder.path / "study.yaml").exists():
-            raise StudyError(f"{self.folder.path}: no study.yaml: this is not the folder of a study")
-
-    @property
-    def objective(self) -> tuple[str, int]:
-        """The metric that was sought, and 1 where larger is better, -1 where smaller is."""
-        objective = validate(SearchSettings, read(self.folder.path / "study.yaml"), ("search",)).objective
-        return objective.metric, objective.sign
-
-    @property
-    def trials(self) -> list[TrialRecord]:
-        """The records of all finished trials, in the order they ended."""
-        return self.folder.records()
-
-    @property
-    def records(self) -> pd.DataFrame:
-        """One row a trial: how the holes were filled, metrics, cost."""
-        from .analysis.ranking import to_frame
-
-        return to_frame(self.trials)
-
-    @property
-    def best(self) -> ModelSpec | None:
-        """The model of the best proposal by the validation part; None while none has finished well."""
-        path = self.folder.path / "best.json"
-        return load(path) if path.exists() else None
-
-    def report(self) -> Path:
-        """Write report.html and summary.md anew; return the path of the report."""
-        from .report import write
-
-        return write(self.folder)[0]
-
-
-def load_study(source: str | os.PathLike[str] | dict[str, Any], changes: Sequence[str] = ()) -> Candidates:
-    """Return the space of a study file (or dict), checked; `changes` are `path=value` as after --set."""
-    document = Document(source, "<dict>") if isinstance(source, dict) else read(source)
-    for change in changes:
-        document = override(document, change)
-    return Candidates(validate(SearchSpec, document), document)
-
-
-def search(
-    source: str | os.PathLike[str] | dict[str, Any],
-    out: str | os.PathLike[str] | None = None,
-    *,
-    changes: Sequence[str] = (),
-    resume: bool = False,
-    reporter: Reporter | None = None,
-) -> Study:
-    """Search the space of a study file; return the finished study.
-
-    `out` is the study folder: unless given, `runs/<name>`, or the next free of `runs/<name>-2` and so on, so that an
-    earlier study is never touched; with `resume`, the last of those.
-
-    An interrupt (KeyboardInterrupt) stops the trials at once, keeps all that is finished, writes the report and is
-    raised again; `resume=True` then goes on, repeats nothing, and ends with the records of an unbroken study.
-    """
-    from .engine import slots, tuners
-    from .engine.embedded import EmbeddedRunner, InlineRunner
-    from .engine.loop import SearchLoop
-    from .engine.proposer import NniProposer
-    from .engine.quiet import Quiet
-
-    if out is not None and not os.fspath(out).strip():
-        raise SpecError("out (--out) is empty; expected the path of a folder")
-    candidates = load_study(source, changes)
-    candidates.require_feasible()
-    study = candidates.study
-    reporter = reporter or Quiet()
-    folder = StudyFolder(out or _default_folder(study.name, resume))
-    places = slots.plan(study.engine, study.search.concurrency * len(study.search.seeds))
-    tuners.version()
-    folder.open_to_write(study.canonical(), resume)
-    try:
-        if folder.recovered:
-            reporter.note(folder.recovered)
-        # The workers import torch while we import NNI and make the first proposals.
-        runner = InlineRunner(places[0]) if study.engine.workers == 0 else EmbeddedRunner(places)
-        try:
-            proposer = NniProposer(candidates)
-            loop = SearchLoop(study.search, proposer, runner, folder, reporter)
-            with _Manifest(folder, resume):
-                loop.run()
-        finally:
-            runner.close()
-        return Study(folder.path)
-    finally:
-        folder.close()
-
-
-def _default_folder(name: str, resume: bool) -> Path:
-    """Return the first of runs/<name>, runs/<name>-2, ... that is free; with `resume` the one before it."""
-    number, folder, before = 1, Path("runs") / name, None
-    while folder.exists():
-        number, folder, before = number + 1, Path("runs") / f"{name}-{number + 1}", folder
-    return before if resume and before is not None else folder
-
-
-class _Manifest:
-    """Writes manifest.json when a study starts; at its end, however it ends, that again, best.json and the report."""
-
-    def __init__(self, folder: StudyFolder, resumed: bool) -> None:
-        from .engine import manifest
-
-        self.folder = folder
-        self.data: dict[str, Any] = {
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "started": _now(),
-            "finished": None,
-            "seconds": None,
-            "resumed": resumed,
-            "commit": manifest.commit(),
-            "versions": manifest.versions(),
-            "hardware": manifest.hardware(),
-        }
-        self.began = time.perf_counter()
-
-    def __enter__(self) -> None:
-        self.folder.write_json("manifest.json", self.data)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.data |= {
-            "finished": _now() if kind is None else None,
-            "seconds": time.perf_counter() - self.began,
-        }
-        try:
-            self.folder.write_json("manifest.json", self.data)
-            _write_best(self.folder)
-            Study(self.folder.path).report()
-        except StemlabError:
-            if kind is None:  # otherwise a disk that is full, say, has been complained of already
-                raise
-
-
-def _write_best(folder: StudyFolder) -> None:
-    from .analysis.ranking import best
-
-    records = folder.records()
-    chosen = best(records, *Study(folder.path).objective)
-    if chosen is not None:
-        folder.write_json("best.json", next(r.model for r in records if r.proposal == chosen))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
@@ -16,13 +16,14 @@ from . import space
 from .errors import InfeasibleError, short
 from .matching import MatchResult, match
 from .space import Hole, Point
-from .spec import BodySpec, DataSpec, MatchSpec, ModelSpec, SearchSpec, StemSpec, TrainSpec, TrialSpec
+from .spec import BodySpec, DataSpec, MatchSpec, ModelSpec, StemSpec, StudySpec, TrainSpec, TrialSpec
 from .spec.base import Spec, parse_pair
 from .spec.files import Document, Location, problems, validate_data
 
 _SECTIONS: dict[str, type[Spec]] = {"data": DataSpec, "train": TrainSpec}
 _MODEL_SECTIONS: dict[str, type[Spec]] = {"stem": StemSpec, "body": BodySpec, "match": MatchSpec}
 _PROBES = 2000
+S = TypeVar("S", bound=StudySpec)
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,12 @@ class Probe:
     tried: int = 0
 
 
-class Candidates:
-    """The points of a study's space, as candidates."""
+class Candidates(Generic[S]):
+    """The points of a study's space, as candidates, each to be trained once per seed."""
 
-    def __init__(self, study: SearchSpec, document: Document) -> None:
+    def __init__(self, study: S, seeds: tuple[int, ...], document: Document) -> None:
         """Read the holes of the study's document; SpecError with file:line for what no filling can mend."""
-        self.study = study
+        self.study, self.seeds = study, seeds
         self.document = Document(
             {"model": study.model, "data": study.data, "train": study.train}, document.source, document.places
         )
@@ -99,7 +100,7 @@ class Candidates:
         except InfeasibleError as error:
             raise InfeasibleError(str(error), ("model", "match")) from None
         self._check_constraints(matched)
-        return Candidate(model, data, train, self.study.search.seeds, matched, self.holes, point)
+        return Candidate(model, data, train, self.seeds, matched, self.holes, point)
 
     def points(self, rng: random.Random) -> Iterator[Point]:
         """Yield points to try: all of a small space in a shuffled order, otherwise endless draws."""
@@ -196,7 +197,7 @@ class Candidates:
             if hole is None:
                 return path
             index = int(point[hole.name])
-            path = (*hole.path, "choice", index, *path[len(hole.path) :])
+            path = (*hole.path, "choice", hole.keys[index], *path[len(hole.path) :])
             holes = hole.inner[index]
 
 

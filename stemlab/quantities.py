@@ -22,3 +22,10 @@ def prefixed(value: float) -> tuple[float, str]:
 def side(lengths: Sequence[int], by: str = "x") -> str:
     """Return a height and width in short: one number for a square."""
     return str(lengths[0]) if lengths[0] == lengths[1] else by.join(map(str, lengths))
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

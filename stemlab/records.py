@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,7 +25,8 @@ class TrialRecord:
     """One finished trial. `trial` is the digest of its TrialSpec; `curve` has one row an epoch.
 
     `metrics` (top1, top1_error and loss on the validation part, test_top1 and test_loss on the test part, seconds,
-    images_per_second) lacks what a diverged or failed trial has not got.
+    images_per_second) lacks what a diverged or failed trial has not got. `reused_from` is the folder of the study that
+    ran the trial, where that is another one.
     """
 
     trial: str
@@ -39,8 +40,10 @@ class TrialRecord:
     cost: dict[str, Any] = field(default_factory=dict)
     match: dict[str, Any] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
+    probes: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
     proposal: int | None = None
+    reused_from: str | None = None
 
     @classmethod
     def of(cls, trial: TrialSpec, status: Status, **rest: Any) -> TrialRecord:
@@ -54,10 +57,6 @@ class TrialRecord:
             seed=trial.seed,
             **rest,
         )
-
-    def with_proposal(self, proposal: int, assignment: dict[str, Any]) -> TrialRecord:
-        """Return the record with its place in the search: which proposal, and how the holes were filled."""
-        return replace(self, proposal=proposal, assignment=assignment)
 
     def to_json(self) -> str:
         """Return the record as one line of JSON."""
@@ -83,10 +82,11 @@ _FIELD_TYPES: dict[str, tuple[tuple[type, ...], bool]] = {
     **dict.fromkeys(("trial", "status"), ((str,), True)),
     **dict.fromkeys(("model", "train", "data"), ((dict,), True)),
     "seed": ((int,), True),
-    **dict.fromkeys(("assignment", "metrics", "cost", "match"), ((dict,), False)),
+    **dict.fromkeys(("assignment", "metrics", "cost", "match", "probes"), ((dict,), False)),
     "curve": ((list,), False),
     "error": ((str, type(None)), False),
     "proposal": ((int, type(None)), False),
+    "reused_from": ((str, type(None)), False),
 }
 
 
@@ -103,8 +103,11 @@ class StudyFolder:
         """Where the records are: one JSON document a line."""
         return self.path / "records.jsonl"
 
-    def open_to_write(self, study: dict[str, Any], resume: bool) -> None:
-        """Create the folder, or take up an unfinished study. StudyError where it belongs to another one."""
+    def open_to_write(self, study: dict[str, Any], resume: bool, extended: dict[str, Any] | None = None) -> None:
+        """Create the folder, or take up an unfinished study. StudyError where it belongs to another one.
+
+        `extended` is what the study taken up is to become: the same with more seeds.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -113,12 +116,14 @@ class StudyFolder:
             lock = filelock.FileLock(self.path / ".lock", mode=0o644)
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise StudyError(f"{self.path}: another search is writing to this folder; use another --out") from None
+            raise StudyError(f"{self.path}: another study is writing to this folder; use another --out") from None
         except OSError as error:
             raise StudyError(f"{self.path}: cannot be written to: {error.strerror}") from None
         self._lock = lock
         try:
             self._claim(study, resume)
+            if extended is not None and extended != study:
+                write_text(self.path / "study.yaml", dump_yaml(extended))
         except BaseException:
             self.close()
             raise

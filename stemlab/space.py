@@ -3,7 +3,7 @@ for a value. Here they are found, counted, drawn, enumerated and filled.
 
 A *point* says how each open hole is filled: path of the hole -> index of the option, or the number. A hole inside
 an option of a choice is open only where that option is taken; its path is the literal one in the document,
-such as `model.stem.choice[1].norm`.
+such as `model.stem.choice[1].norm`, or `model.stem.choice.conv.norm` where the options have names.
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ Point = dict[str, int | float]
 
 @dataclass(frozen=True)
 class Hole:
-    """One hole. `options` are those of a choice, `low` and `high` the limits of the others (both included)."""
+    """One hole. `options` are those of a choice, `low` and `high` the limits of the others (both included).
+
+    `keys` are what the options stand under: their names, or their places in a list. `inner` are the holes in each.
+    """
 
     path: Location
     kind: str
     options: tuple[Any, ...] = ()
+    keys: tuple[str | int, ...] = ()
     inner: tuple[tuple[Hole, ...], ...] = ()
     low: float = 0.0
     high: float = 0.0
@@ -53,9 +57,19 @@ class Hole:
             return rng.randrange(len(self.options))
         if self.kind == "int":
             return rng.randint(int(self.low), int(self.high))
+        return self.at(rng.random())
+
+    def at(self, share: float) -> int | float:
+        """Return the number at a share (0 <= share < 1) of the range, which for log_uniform is that of the logarithm.
+
+        Holes of one kind can thus share a draw, each within its own limits.
+        """
+        if self.kind == "int":
+            return int(self.low) + math.floor(share * (self.high - self.low + 1))
         if self.kind == "uniform":
-            return self.clip(rng.uniform(self.low, self.high))
-        return self.clip(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
+            return self.clip(self.low + share * (self.high - self.low))
+        low, high = math.log(self.low), math.log(self.high)
+        return self.clip(math.exp(low + share * (high - low)))
 
     def clip(self, value: float) -> float:
         """Return the value within the limits: exp(log(x)) may leave them by a rounding."""
@@ -91,13 +105,17 @@ def _read(document: Document, value: dict[str, Any], path: Location) -> Hole:
     ((kind, content),) = value.items()
     at = (*path, kind)
     if kind == "choice":
-        if not isinstance(content, list) or not content:
-            raise document.error(at, f"choice needs a list with at least one option, got {short(content)}")
-        repeated = [option for index, option in enumerate(content) if option in content[:index]]
+        if not isinstance(content, list | dict) or not content:
+            raise document.error(
+                at, f"choice needs a list (or a mapping, name: option) with at least one option, got {short(content)}"
+            )
+        named = content if isinstance(content, dict) else dict(enumerate(content))
+        keys, options = tuple(named), tuple(named.values())
+        repeated = [option for index, option in enumerate(options) if option in options[:index]]
         if repeated:
             raise document.error(at, f"choice holds {short(repeated[0])} twice")
-        inner = tuple(_find(document, option, (*at, index)) for index, option in enumerate(content))
-        return Hole(path, kind, tuple(content), inner)
+        inner = tuple(_find(document, option, (*at, key)) for key, option in zip(keys, options, strict=True))
+        return Hole(path, kind, options, keys, inner)
     if not (isinstance(content, list) and len(content) == 2 and all(type(v) in (int, float) for v in content)):
         raise document.error(at, f"{kind} needs [low, high], two numbers, got {short(content)}")
     low, high = content
@@ -166,7 +184,7 @@ def _fill(data: Any, holes: tuple[Hole, ...], point: Point, depth: int) -> Any:
 def _content(hole: Hole, point: Point) -> Any:
     value = point[hole.name]
     if hole.kind == "choice":
-        # An inner hole's path begins with its choice's own, then "choice" and the option's index.
+        # An inner hole's path begins with its choice's own, then "choice" and the option's key.
         return _fill(hole.options[int(value)], hole.inner[int(value)], point, len(hole.path) + 2)
     return int(value) if hole.kind == "int" else value
 
@@ -181,10 +199,11 @@ def _put(data: Any, path: Location, value: Any) -> Any:
 
 
 def assignment(holes: tuple[Hole, ...], point: Point) -> dict[str, Any]:
-    """Return path -> value for every open hole; an option that holds holes is given as filled."""
+    """Return path -> value for every open hole: an option's name, or the option as filled where it has none."""
     values: dict[str, Any] = {}
     for hole in holes:
-        values[hole.name] = _content(hole, point)
+        key = hole.keys[int(point[hole.name])] if hole.kind == "choice" else None
+        values[hole.name] = key if isinstance(key, str) else _content(hole, point)
         if hole.kind == "choice":
             values.update(assignment(hole.inner[int(point[hole.name])], point))
     return values

@@ -22,9 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import stemlab
 from stemlab import BodySpec, InfeasibleError, ModelSpec, SpecError, StemlabError
-from stemlab.api import load_study
 from stemlab.body_costing import body_parts
 from stemlab.builders import build_model
+from stemlab.running import load_search
 from stemlab.space import enumerate_points
 from stemlab.spec.bodies import TABLE, table
 from stemlab.spec.schema import json_schema
@@ -437,7 +437,7 @@ def test_the_schema_knows_names_and_changes(body):
 def test_a_body_may_be_searched():
     body = {"timm": {"choice": ["vit_tiny_patch16_224", "vit_tiny_patch16_dinov3_qkvb"]}, "depth": 2}
     study = {"name": "bodies", "model": {"stem": {"patch": 8}, "body": body}, "data": {"name": "digits"}}
-    candidates = load_study({**study, "train": {"epochs": 2}})
+    candidates = load_search({**study, "train": {"epochs": 2}})
     found = [candidates.make(point).model.body for point in enumerate_points(candidates.holes)]
     assert [(b.depth, b.is_eva) for b in found] == [(2, False), (2, True)]
 

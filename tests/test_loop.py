@@ -11,11 +11,12 @@ from conftest import CONV3X3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemlab.api import load_study
-from stemlab.engine.loop import SearchLoop
+from stemlab.engine.loop import TrialLoop
 from stemlab.engine.proposer import NniProposer
 from stemlab.engine.quiet import Quiet
+from stemlab.engine.searching import Proposals
 from stemlab.records import StudyFolder, TrialRecord
+from stemlab.running import load_search
 
 
 class SleepyRunner:
@@ -67,13 +68,13 @@ def search(tmp_path, clock_seed, concurrency, slots, trials=14, tuner="tpe", see
         f"search.tuner={tuner}",
         f"search.seeds={seeds}",
     ]
-    candidates = load_study(CONV3X3, changes)
+    candidates = load_search(CONV3X3, changes)
     folder = StudyFolder(tmp_path)
     folder.open_to_write(candidates.study.canonical(), resume=folder.records_file.exists())
     proposer = Watched(candidates)
     runner = SleepyRunner(slots, random.Random(clock_seed), fail, longest)
     try:
-        SearchLoop(candidates.study.search, proposer, runner, folder, Quiet()).run()
+        TrialLoop(Proposals(candidates.study.search, proposer, Quiet().note), runner, folder, Quiet()).run()
     finally:
         folder.close()
     return folder.records(), proposer, runner

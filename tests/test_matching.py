@@ -12,7 +12,7 @@ from strategies import models
 
 import stemlab
 from stemlab import InfeasibleError, ModelSpec, costing, space
-from stemlab.api import load_study
+from stemlab.running import load_search
 
 METRICS = ("flops", "params", "activations")
 
@@ -52,7 +52,7 @@ def test_the_papers_rule_drops_one_block(size, before, after):
 
 
 def test_every_point_of_the_shipped_space_matches_closely():
-    candidates = load_study(CONV3X3, ["constraints={}"])
+    candidates = load_search(CONV3X3, ["constraints={}"])
     points = list(space.enumerate_points(candidates.holes))
     errors = [candidates.make(point).matched.error for point in points]
     assert len(errors) == 181

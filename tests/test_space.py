@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from strategies import discrete_documents, documents, int_holes, log_uniform_holes, study_documents, uniform_holes
 
 from stemlab import InfeasibleError, SpecError, space
-from stemlab.api import load_study
 from stemlab.engine import tuners
 from stemlab.engine.proposer import NniProposer
+from stemlab.running import load_search
 from stemlab.spec.files import Document
 from stemlab.spec.study import TUNERS
 
@@ -182,7 +182,7 @@ def test_a_bad_hole_is_a_spec_error_that_names_its_place(data, message):
 @given(study_documents(), st.integers(0, 2**32))
 @settings(max_examples=40)
 def test_every_point_is_a_candidate_or_infeasible(study, seed):
-    candidates = load_study(study)
+    candidates = load_search(study)
     rng = random.Random(seed)
     for _ in range(12):
         point = space.draw(candidates.holes, rng)
@@ -197,7 +197,7 @@ def test_every_point_is_a_candidate_or_infeasible(study, seed):
 
 
 def test_shipped_space_has_the_points_it_says():
-    candidates = load_study(CONV3X3, ["constraints={}"])
+    candidates = load_search(CONV3X3, ["constraints={}"])
     assert candidates.size == 1 + 3 * 3 * 4 + 3 * 4 * 3 * 4
     assert len({candidates.make(p).identity for p in space.enumerate_points(candidates.holes)}) == candidates.size
 
@@ -275,7 +275,7 @@ def test_nni_proposes_the_same_for_the_same_seed_and_results(name):
 def propose(name: str, seed: int = 0, scores: int = 0, number: int = 14) -> list[str]:
     """Propose on the shipped space; a candidate's score follows from its identity, and some diverge."""
     changes = [f"search.tuner={name}", f"search.tuner_seed={seed}", f"search.trials={number}"]
-    proposer = NniProposer(load_study(CONV3X3, changes))
+    proposer = NniProposer(load_search(CONV3X3, changes))
     identities = []
     for _ in range(number):
         candidate = proposer.propose()
@@ -306,7 +306,7 @@ def test_a_proposer_ends_when_the_space_is_used_up():
         "data": {"name": "digits", "image_size": 32},
     }
     for name in sorted(TUNERS):
-        proposer = NniProposer(load_study(study, [f"search.tuner={name}"]))
+        proposer = NniProposer(load_search(study, [f"search.tuner={name}"]))
         found = [proposer.propose() for _ in range(3)]
         assert {c.assignment["model.stem.patch"] for c in found if c} == {4, 8}
         assert found[2] is None

@@ -24,7 +24,10 @@ def label(record: TrialRecord) -> str:
     words = [] if stem is None else [stem_label(json.dumps(stem, sort_keys=True))]
     for path, value in record.assignment.items():
         # What was taken of a choice is given as filled, so the holes inside it are told already.
-        inner = any(path.startswith(f"{other}.choice[") for other in record.assignment)
+        inner = any(
+            path.startswith(f"{other}.choice[") and isinstance(taken, dict | list)
+            for other, taken in record.assignment.items()
+        )
         if not inner and not re.match(r"model\.stem\b", path):
             words += _settings(path.rpartition(".")[2], value)
     return ", ".join(words)

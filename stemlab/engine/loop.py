@@ -1,31 +1,23 @@
-"""The loop of a search: propose, run, record, tell.
-
-Which results a proposal may see is decided by its index, never by the clock: proposal n is made when the results of
-the first n - 2 * (concurrency - 1) are in, and those alone have been told. So the same study gives the same
-proposals on a busy machine and on an idle one, and a resumed study retraces its own steps before it goes on.
-"""
+"""The loop of a study: take a trial from its source, run it, record it, tell the source."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from ..candidate import Candidate
 from ..records import StudyFolder, TrialRecord
-from ..spec import SearchSettings, TrialSpec
-from .proposer import Proposer
+from ..spec import TrialSpec
 from .runner import Runner
 
 
 class Reporter(Protocol):
-    """Who watches a search. Calls come from several threads."""
+    """Who watches a study. Calls come from several threads."""
 
     def begin(self, folder: Path, total: int, slots: int) -> None:
-        """The search begins: where it is kept, how many trials there will be at most, and how many run at a time."""
+        """The study begins: where it is kept, how many trials there will be at most, and how many run at a time."""
 
     def started(self, trial: str, proposal: int, seed: int) -> None:
         """A trial was handed to the runner."""
@@ -34,53 +26,58 @@ class Reporter(Protocol):
         """A trial finished an epoch."""
 
     def finished(self, record: TrialRecord, reused: bool) -> None:
-        """A trial ended, or was found finished in the folder."""
+        """A trial ended, or was found finished in the folder or in another study."""
 
     def note(self, text: str) -> None:
         """Something worth a line."""
 
 
-@dataclass
-class _Proposal:
-    candidate: Candidate
-    records: dict[str, TrialRecord] = field(default_factory=dict)
+@dataclass(frozen=True)
+class Job:
+    """A trial to run, and its place in the study: which proposal, and how the holes were filled."""
 
-    @property
-    def complete(self) -> bool:
-        return len(self.records) == len(self.candidate.trials)
-
-    def score(self, metric: str) -> float | None:
-        """The mean of the metric over the seeds; None where a seed diverged or failed."""
-        # In the order of the seeds, not of the clock: a sum of floats depends on it.
-        records = [self.records[trial.digest] for trial in self.candidate.trials]
-        if any(record.status != "ok" or metric not in record.metrics for record in records):
-            return None
-        return sum(record.metrics[metric] for record in records) / len(records)
+    trial: TrialSpec
+    proposal: int
+    assignment: dict[str, Any]
 
 
-class SearchLoop:
-    """Keeps a runner busy with a proposer's candidates and writes what comes of them."""
+class Source(Protocol):
+    """Where a study's trials come from: a tuner's proposals or a design."""
+
+    total: int
+    """How many trials there will be at most."""
+
+    def next(self) -> Job | None:
+        """Return the next trial; None where there is none, or none before another one is done."""
+
+    def done(self, job: Job, record: TrialRecord) -> None:
+        """Take the record of one of the trials."""
+
+
+class TrialLoop:
+    """Keeps a runner busy with a source's trials and writes what comes of them.
+
+    A trial that the folder has on record is not run again; nor is one on record in `elsewhere` (digest -> record), of
+    which the folder gets a copy.
+    """
 
     def __init__(
         self,
-        settings: SearchSettings,
-        proposer: Proposer,
+        source: Source,
         runner: Runner,
         folder: StudyFolder,
         reporter: Reporter,
+        elsewhere: Mapping[str, TrialRecord] | None = None,
     ) -> None:
-        self.settings, self.proposer, self.runner = settings, proposer, runner
+        self.source, self.runner = source, runner
         self.folder, self.reporter = folder, reporter
-        self.known = {record.trial: record for record in folder.records()}
-        self.proposals: list[_Proposal] = []
-        self.waiting: deque[tuple[int, TrialSpec]] = deque()
-        self.running: dict[Future[TrialRecord], int] = {}
-        self.told = 0
-        self.exhausted = False
+        self.elsewhere = elsewhere or {}
+        self.known = {(record.proposal, record.trial): record for record in folder.records()}
+        self.running: dict[Future[TrialRecord], Job] = {}
 
     def run(self) -> None:
-        """Search until all proposals are recorded or the space is exhausted; an interrupt leaves what is finished."""
-        self.reporter.begin(self.folder.path, self.settings.trials * len(self.settings.seeds), self.runner.slots)
+        """Go on until the source has no more; an interrupt leaves what is finished."""
+        self.reporter.begin(self.folder.path, self.source.total, self.runner.slots)
         pool = ThreadPoolExecutor(self.runner.slots, thread_name_prefix="trial")
         try:
             while True:
@@ -88,60 +85,34 @@ class SearchLoop:
                 if not self.running:
                     break
                 for future in wait(self.running, return_when=FIRST_COMPLETED).done:
-                    self._record(self.running.pop(future), future.result())
+                    self._record(self.running.pop(future), future.result(), reused=False)
         finally:
             self.runner.close()
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _fill(self, submit: Callable[..., Future[TrialRecord]]) -> None:
-        """Hand trials to the runner until it is full or nothing more may be proposed yet."""
+        """Hand trials to the runner until it is full or there is nothing more to run yet."""
         while len(self.running) < self.runner.slots:
-            if not self.waiting and not self._propose():
+            job = self.source.next()
+            if job is None:
                 return
-            if not self.waiting:
-                continue
-            proposal, trial = self.waiting.popleft()
-            self.reporter.started(trial.digest, proposal, trial.seed)
-            self.running[submit(self.runner.run, trial, self._progress(trial.digest))] = proposal
+            digest = job.trial.digest
+            if (job.proposal, digest) in self.known:
+                self._keep(job, self.known[job.proposal, digest], reused=True)
+            elif digest in self.elsewhere:
+                self._record(job, self.elsewhere[digest], reused=True)
+            else:
+                self.reporter.started(digest, job.proposal, job.trial.seed)
+                self.running[submit(self.runner.run, job.trial, self._progress(digest))] = job
 
     def _progress(self, digest: str) -> Callable[[dict[str, float]], None]:
         return lambda row: self.reporter.epoch(digest, row)
 
-    def _propose(self) -> bool:
-        """Make the next proposal if its turn has come; queue those of its trials that are not recorded yet."""
-        number = len(self.proposals)
-        visible = max(0, number - 2 * (self.settings.concurrency - 1))
-        unfinished = sum(not p.complete for p in self.proposals[-2 * self.settings.concurrency :])
-        if (
-            self.exhausted
-            or number == self.settings.trials
-            or unfinished >= self.settings.concurrency
-            or not all(p.complete for p in self.proposals[self.told : visible])
-        ):
-            return False
-        metric = self.settings.objective.metric
-        while self.told < visible:
-            proposal = self.proposals[self.told]
-            self.proposer.tell(proposal.candidate, proposal.score(metric))
-            self.told += 1
-        candidate = self.proposer.propose()
-        if candidate is None:
-            self.exhausted = True
-            self.reporter.note(f"the space is exhausted: after {number} proposals there is no new feasible point")
-            return False
-        self.proposals.append(_Proposal(candidate))
-        for trial in candidate.trials:
-            if trial.digest in self.known:
-                self._keep(number, self.known[trial.digest], reused=True)
-            else:
-                self.waiting.append((number, trial))
-        return True
-
-    def _record(self, number: int, record: TrialRecord) -> None:
-        record = record.with_proposal(number, self.proposals[number].candidate.assignment)
+    def _record(self, job: Job, record: TrialRecord, reused: bool) -> None:
+        record = replace(record, proposal=job.proposal, assignment=job.assignment)
         self.folder.append(record)
-        self._keep(number, record, reused=False)
+        self._keep(job, record, reused)
 
-    def _keep(self, number: int, record: TrialRecord, reused: bool) -> None:
-        self.proposals[number].records[record.trial] = record
+    def _keep(self, job: Job, record: TrialRecord, reused: bool) -> None:
+        self.source.done(job, record)
         self.reporter.finished(record, reused)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from ..candidate import Candidate, Candidates
 from ..errors import InfeasibleError
 from ..space import Point
+from ..spec import SearchSpec
 from . import tuners
 
 _DRAWS = 200
@@ -38,7 +39,7 @@ class NniProposer:
     seed and the order of calls: telling the same results between the same proposals gives the same proposals.
     """
 
-    def __init__(self, candidates: Candidates) -> None:
+    def __init__(self, candidates: Candidates[SearchSpec]) -> None:
         settings = candidates.study.search
         self.candidates = candidates
         self.sign = settings.objective.sign

@@ -27,6 +27,11 @@ class Slot:
     gpus: tuple[int, ...]
     threads: int
 
+    def describe(self) -> str:
+        """Return what a trial has to itself, in words: results may depend on it."""
+        threads = f"{self.threads} CPU thread{'' if self.threads == 1 else 's'}"
+        return f"{len(self.gpus)} GPU and {threads}" if self.gpus else threads
+
     def environment(self) -> dict[str, str]:
         """Return the environment variables that hold a worker to its slot."""
         threads = str(self.threads)

@@ -21,10 +21,12 @@ from .layers import (
 )
 from .model import MatchSpec, ModelSpec
 from .stem import StemSpec
-from .study import EngineSpec, SearchSettings, SearchSpec, TrialSpec
+from .study import AblationSettings, AblationSpec, EngineSpec, SearchSettings, SearchSpec, StudySpec, TrialSpec
 from .training import DataSpec, TrainSpec
 
 __all__ = [
+    "AblationSettings",
+    "AblationSpec",
     "ActLayer",
     "BodySpec",
     "ConvLayer",
@@ -48,6 +50,7 @@ __all__ = [
     "Spec",
     "StemSpec",
     "Step",
+    "StudySpec",
     "Trace",
     "TrainSpec",
     "TrialSpec",

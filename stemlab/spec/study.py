@@ -1,10 +1,10 @@
-"""SearchSpec: a study file, and TrialSpec: one run of it."""
+"""SearchSpec and AblationSpec: a study file; TrialSpec: one run of it."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, ValidationError, WithJsonSchema, model_validator
 
 from ..errors import nearest, one_of, short
 from .base import Count, Number, PositiveInt, Seed, Spec, relation_error, spec_error
@@ -13,6 +13,7 @@ from .model import ModelSpec
 from .training import DataSpec, TrainSpec
 
 Metric = Literal["top1", "top1_error", "loss"]
+Outcome = Literal["test_top1", "test_loss", "top1", "loss"]
 Quantity = Literal[
     "flops", "bias_adds", "params", "activations",
     "stem_flops", "stem_params", "stem_activations",
@@ -20,6 +21,15 @@ Quantity = Literal[
     "stem_flops_share", "match_error",
 ]  # fmt: skip
 """What a constraint may bound: fields of stemlab.Cost, or the match's remaining error."""
+
+
+def _differ(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise spec_error(f"seeds must differ, got {list(seeds)}")
+    return seeds
+
+
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_differ)]
 
 
 class TrialSpec(Spec):
@@ -131,16 +141,10 @@ class SearchSettings(Spec):
     tuner: Tuner = "tpe"
     trials: PositiveInt = 12
     concurrency: PositiveInt = 1
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    seeds: Seeds = (0,)
     objective: Objective = Objective(maximize="top1")
     tuner_seed: Seed = 0
     tuner_options: dict[str, Any] = {}
-
-    @model_validator(mode="after")
-    def _seeds_differ(self) -> SearchSettings:
-        if len(set(self.seeds)) < len(self.seeds):
-            raise spec_error(f"seeds must differ, got {list(self.seeds)}", at=("seeds",))
-        return self
 
     @model_validator(mode="after")
     def _options_fit(self) -> SearchSettings:
@@ -178,11 +182,41 @@ class EngineSpec(Spec):
         return self
 
 
-class SearchSpec(Spec):
-    """A search: a model, data and recipe with holes, and how to fill them.
+class AblationSettings(Spec):
+    """Which trials an ablation runs: the arms of a design, each on the same draws and the same seeds.
+
+    `choice` holes are factors, whose levels make the arms; the other holes are drawn `draws` times, the same for every
+    arm. `full` crosses all factors; `one_at_a_time` changes one from the `baseline`; `fractional` takes a regular
+    fraction of the full design, of the stated `resolution` (Box & Hunter 1961): with 3 main effects are free of one
+    another, with 4 of interactions too, with 5 interactions are free of one another. `baseline` names a level of each
+    factor: the first unless given. `outcome` is what is compared; the test part by default, since nothing is chosen
+    by it. `confidence` is that of all intervals.
+    """
+
+    design: Literal["full", "one_at_a_time", "fractional"] = "full"
+    resolution: Literal[3, 4, 5] | None = None
+    draws: PositiveInt = 1
+    draw_seed: Seed = 0
+    seeds: Seeds = (0, 1, 2)
+    baseline: dict[str, Any] = {}
+    outcome: Outcome = "test_top1"
+    confidence: Annotated[Number, Field(gt=0, lt=1)] = 0.95
+
+    @model_validator(mode="after")
+    def _agrees(self) -> AblationSettings:
+        if self.design == "fractional" and self.resolution is None:
+            raise spec_error("a fractional design needs its resolution: 3, 4 or 5")
+        if self.design != "fractional" and self.resolution is not None:
+            raise spec_error(f"only a fractional design has a resolution, not {self.design}", at=("resolution",))
+        return self
+
+
+class StudySpec(Spec):
+    """What a search and an ablation share: a model, data and recipe with holes, and where trials run.
 
     `model`, `data` and `train` are documents in which any value may be a hole: `{choice: [...]}`,
-    `{int: [lo, hi]}`, `{uniform: [lo, hi]}` or `{log_uniform: [lo, hi]}`.
+    `{int: [lo, hi]}`, `{uniform: [lo, hi]}` or `{log_uniform: [lo, hi]}`. The options of a choice may have names:
+    `{choice: {name: option, ...}}`.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -190,5 +224,20 @@ class SearchSpec(Spec):
     data: dict[str, Any]
     train: dict[str, Any] = {}
     constraints: dict[Quantity, Bound] = {}
-    search: SearchSettings = SearchSettings()
     engine: EngineSpec = EngineSpec()
+
+
+class SearchSpec(StudySpec):
+    """A search: a tuner fills the holes."""
+
+    search: SearchSettings = SearchSettings()
+
+
+class AblationSpec(StudySpec):
+    """An ablation: a design fills the choices, shared draws the other holes.
+
+    `question` is what the study is to answer, in a sentence or two for its report.
+    """
+
+    question: str | None = None
+    ablate: AblationSettings = AblationSettings()

@@ -1,0 +1,247 @@
+"""search() and ablate(): studies from their files to their folders."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .candidate import Candidates
+from .errors import SpecError, StemlabError
+from .plan import Plan
+from .records import StudyFolder
+from .spec import AblationSpec, SearchSpec, StudySpec
+from .spec.files import Document, override, read, validate
+from .study import Study
+
+if TYPE_CHECKING:
+    from .engine.loop import Reporter, Source
+    from .engine.runner import Runner
+
+StudySource = str | os.PathLike[str] | dict[str, Any]
+
+
+def load_search(source: StudySource, changes: Sequence[str] = ()) -> Candidates[SearchSpec]:
+    """Return the space of a search file (or dict), checked; `changes` are `path=value` as after --set."""
+    document = _read(SearchSpec, source, changes)
+    study = validate(SearchSpec, document)
+    return Candidates(study, study.search.seeds, document)
+
+
+def load_ablation(source: StudySource, changes: Sequence[str] = ()) -> Plan:
+    """Return the plan of an ablation file (or dict), checked; `changes` are `path=value` as after --set."""
+    document = _read(AblationSpec, source, changes)
+    return Plan.of(validate(AblationSpec, document), document)
+
+
+def _read(kind: type[StudySpec], source: StudySource, changes: Sequence[str]) -> Document:
+    """Read a study file. It may hold a search and an ablation: what only the other needs is checked and left out."""
+    document = Document(source, "<dict>") if isinstance(source, dict) else read(source)
+    for change in changes:
+        document = override(document, change)
+    if not isinstance(document.data, dict):
+        return document
+    other = SearchSpec if kind is AblationSpec else AblationSpec
+    own, theirs = ({*a.model_fields} - {*b.model_fields} for a, b in ((kind, other), (other, kind)))
+    if theirs & document.data.keys():
+        validate(other, _without(document, own))
+        document = _without(document, theirs)
+    return document
+
+
+def _without(document: Document, names: set[str]) -> Document:
+    kept = {name: value for name, value in document.data.items() if name not in names}
+    return Document(kept, document.source, document.places)
+
+
+def search(
+    source: StudySource,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    changes: Sequence[str] = (),
+    resume: bool = False,
+    reporter: Reporter | None = None,
+) -> Study:
+    """Search the space of a study file; return the finished study.
+
+    `out` is the study folder: unless given, `runs/<name>`, or the next free of `runs/<name>-2` and so on, so that an
+    earlier study is never touched; with `resume`, the last of those.
+
+    An interrupt (KeyboardInterrupt) stops the trials at once, keeps all that is finished, writes the report and is
+    raised again; `resume=True` then goes on, repeats nothing, and ends with the records of an unbroken study.
+    """
+    from .engine import tuners
+    from .engine.proposer import NniProposer
+    from .engine.quiet import Quiet
+    from .engine.searching import Proposals
+
+    candidates = load_search(source, changes)
+    study = candidates.study
+    candidates.require_feasible()
+    tuners.version()
+    watching = reporter or Quiet()
+    with _Run(study, _folder(study.name, out, resume), resume, watching) as run:
+        # The workers import torch while we import NNI and make the first proposals.
+        runner = run.start(study.search.concurrency * len(study.search.seeds))
+        source_of_trials = Proposals(study.search, NniProposer(candidates), watching.note)
+        return run.loop(source_of_trials, runner)
+
+
+def ablate(
+    source: StudySource,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    changes: Sequence[str] = (),
+    resume: bool = False,
+    add_seeds: int = 0,
+    reuse: bool = True,
+    reporter: Reporter | None = None,
+) -> Study:
+    """Train every arm of an ablation file on the same draws and seeds; return the finished study.
+
+    `out`, `resume` and interrupts are as in `search`. `add_seeds` takes up a finished or interrupted study and trains
+    that many more seeds. With `reuse`, a trial that a study in a folder beside this one has on record, run under the
+    same versions on the same machine, is copied from there and not trained again.
+    """
+    from .engine.ablating import Cells
+    from .engine.quiet import Quiet
+    from .engine.reuse import records_beside
+
+    if type(add_seeds) is not int or add_seeds < 0:
+        raise SpecError(f"add_seeds (--add-seeds) must be a whole number, 0 or more, got {add_seeds!r}")
+    plan = load_ablation(source, changes)
+    watching = reporter or Quiet()
+    taken_up = resume or add_seeds > 0
+    folder = _folder(plan.study.name, out, taken_up)
+    before = _with_seeds(plan.study, _seeds_in(folder, plan.study)) if taken_up else plan.study
+    study = before
+    if add_seeds:
+        seeds = before.ablate.seeds
+        study = _with_seeds(before, (*seeds, *range(max(seeds) + 1, max(seeds) + 1 + add_seeds)))
+    if study != plan.study:
+        plan = load_ablation(study.canonical())
+    cells = plan.cells  # before a folder is made: an arm that cannot be had is bad input
+    with _Run(study, folder, taken_up, watching, before) as run:
+        runner = run.start(plan.total)
+        elsewhere = records_beside(folder, run.manifest) if reuse else {}
+        return run.loop(Cells(cells, len(plan.design.arms), study.ablate.seeds), runner, elsewhere)
+
+
+def time_needed(plan: Plan) -> tuple[list[float], int]:
+    """Return the seconds that a trial of each arm takes, by a few measured steps, and how many run at a time."""
+    from .engine import slots
+    from .engine.estimate import estimate
+
+    places = slots.plan(plan.study.engine, plan.total)
+    return estimate([candidate.trials[0] for candidate in plan.arms], places), len(places)
+
+
+def _seeds_in(folder: Path, study: AblationSpec) -> tuple[int, ...]:
+    """Return the seeds of the study in a folder, which may be more than its file says; the file's if there is none."""
+    written = folder / "study.yaml"
+    if not written.exists():
+        return study.ablate.seeds
+    seeds = validate(AblationSpec, read(written)).ablate.seeds
+    return seeds if seeds[: len(study.ablate.seeds)] == study.ablate.seeds else study.ablate.seeds
+
+
+def _with_seeds(study: AblationSpec, seeds: tuple[int, ...]) -> AblationSpec:
+    return study.replace(ablate=study.ablate.replace(seeds=seeds))
+
+
+def _folder(name: str, out: str | os.PathLike[str] | None, taken_up: bool) -> Path:
+    """Return `out`, or the first of runs/<name>, runs/<name>-2, ... that is free; if taken up the one before it."""
+    if out is not None:
+        if not os.fspath(out).strip():
+            raise SpecError("out (--out) is empty; expected the path of a folder")
+        return Path(out)
+    number, folder, before = 1, Path("runs") / name, None
+    while folder.exists():
+        number, folder, before = number + 1, Path("runs") / f"{name}-{number + 1}", folder
+    return before if taken_up and before is not None else folder
+
+
+class _Run:
+    """A study that runs: its folder locked; the manifest written at its start and, with best.json and the report, at
+    its end, however it ends."""
+
+    def __init__(
+        self, study: StudySpec, folder: Path, taken_up: bool, reporter: Reporter, before: StudySpec | None = None
+    ) -> None:
+        from .engine import manifest, slots
+
+        self.study, self.taken_up, self.reporter = study, taken_up, reporter
+        self.before = before or study
+        self.folder = StudyFolder(folder)
+        # What this machine has not got is said before a folder is made.
+        trials_on = slots.plan(study.engine, 1)[0].describe()
+        self.runner: Runner | None = None
+        self.manifest: dict[str, Any] = {
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "started": _now(),
+            "finished": None,
+            "seconds": None,
+            "resumed": taken_up,
+            "commit": manifest.commit(),
+            "versions": manifest.versions(),
+            "hardware": manifest.hardware(),
+            "trials_on": trials_on,
+        }
+        self.began = time.perf_counter()
+
+    def __enter__(self) -> _Run:
+        self.folder.open_to_write(self.before.canonical(), self.taken_up, self.study.canonical())
+        try:
+            if self.folder.recovered:
+                self.reporter.note(self.folder.recovered)
+            self.folder.write_json("manifest.json", self.manifest)
+        except BaseException:
+            self.folder.close()
+            raise
+        return self
+
+    def start(self, trials: int) -> Runner:
+        """Start workers for as many trials at a time as there may be, and as the machine has room for."""
+        from .engine import slots
+        from .engine.embedded import EmbeddedRunner, InlineRunner
+
+        places = slots.plan(self.study.engine, trials)
+        self.runner = InlineRunner(places[0]) if self.study.engine.workers == 0 else EmbeddedRunner(places)
+        return self.runner
+
+    def loop(self, source: Source, runner: Runner, elsewhere: dict[str, Any] | None = None) -> Study:
+        """Run all trials; return the study, whose files are finished when this run is left."""
+        from .engine.loop import TrialLoop
+
+        TrialLoop(source, runner, self.folder, self.reporter, elsewhere).run()
+        return Study(self.folder.path)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if self.runner is not None:
+                self.runner.close()
+            self.manifest |= {
+                "finished": _now() if kind is None else None,
+                "seconds": time.perf_counter() - self.began,
+            }
+            try:
+                self.folder.write_json("manifest.json", self.manifest)
+                study = Study(self.folder.path)
+                best = study.find_best()
+                if best is not None:
+                    self.folder.write_json("best.json", best)
+                study.report()
+            except StemlabError:
+                if kind is None:  # otherwise a disk that is full, say, has been complained of already
+                    raise
+        finally:
+            self.folder.close()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

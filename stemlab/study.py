@@ -1,0 +1,97 @@
+"""Study: what a search or an ablation has on record, for reading."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .api import load
+from .errors import StudyError
+from .plan import Plan
+from .records import StudyFolder, TrialRecord
+from .spec import AblationSpec, ModelSpec, SearchSpec
+from .spec.files import read, validate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .design import Design
+
+
+class Study:
+    """A study folder: `records` (a DataFrame), `best` (a ModelSpec), `report()`; of an ablation, comparisons too."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        """Open the folder of a study that was started; StudyError where there is none."""
+        self.folder = StudyFolder(folder)
+        if not (self.folder.path / "study.yaml").exists():
+            raise StudyError(f"{self.folder.path}: no study.yaml: this is not the folder of a study")
+
+    @cached_property
+    def spec(self) -> SearchSpec | AblationSpec:
+        """The study file, resolved."""
+        document = read(self.folder.path / "study.yaml")
+        is_ablation = isinstance(document.data, dict) and "ablate" in document.data
+        return validate(AblationSpec, document) if is_ablation else validate(SearchSpec, document)
+
+    @property
+    def objective(self) -> tuple[str, int]:
+        """What is sought or compared, and 1 where larger is better, -1 where smaller is."""
+        if isinstance(self.spec, SearchSpec):
+            return self.spec.search.objective.metric, self.spec.search.objective.sign
+        outcome = self.spec.ablate.outcome
+        return outcome, -1 if outcome.endswith("loss") else 1
+
+    @property
+    def trials(self) -> list[TrialRecord]:
+        """The records of all finished trials, in the order they ended."""
+        return self.folder.records()
+
+    @property
+    def records(self) -> pd.DataFrame:
+        """One row a trial: how the holes were filled, metrics, cost; of an ablation, arm, factors, draw and outcome."""
+        from .analysis import cells, ranking
+
+        if isinstance(self.spec, SearchSpec):
+            return ranking.to_frame(self.trials)
+        return cells.results(self.design, self.spec.ablate.outcome, self.trials)
+
+    @cached_property
+    def design(self) -> Design:
+        """The arms and draws of an ablation; StudyError for a search."""
+        if isinstance(self.spec, SearchSpec):
+            raise StudyError(f"{self.folder.path}: this is a search, which has no arms to compare; see stemlab ablate")
+        return Plan.of(self.spec, read(self.folder.path / "study.yaml")).design
+
+    @property
+    def best(self) -> ModelSpec | None:
+        """The model of the best proposal or arm by the validation part; None while none has finished well."""
+        path = self.folder.path / "best.json"
+        return load(path) if path.exists() else None
+
+    def find_best(self) -> dict[str, Any] | None:
+        """Return the model of the best proposal, or of the best arm on its best draw, by the validation part."""
+        from .analysis import ranking
+
+        records = self.trials
+        metric, sign = self.objective
+        metric = metric.removeprefix("test_")  # the test part never chooses
+        if isinstance(self.spec, AblationSpec):
+            from .analysis.cells import results
+
+            frame = results(self.design, metric, records)
+            means = (sign * frame["value"]).groupby(frame["arm"], sort=False).mean().dropna()
+            if means.empty or not (frame["status"] == "ok").any():
+                return None
+            inside = frame["arm"] == means.idxmax()
+            records = [record for record in records if record.proposal in set(frame["proposal"][inside])]
+        chosen = ranking.best(records, metric, sign)
+        return None if chosen is None else next(r.model for r in records if r.proposal == chosen)
+
+    def report(self) -> Path:
+        """Write report.html and summary.md anew; return the path of the report."""
+        from .report import write
+
+        return write(self.folder)[0]
