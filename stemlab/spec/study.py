@@ -188,9 +188,10 @@ class AblationSettings(Spec):
     `choice` holes are factors, whose levels make the arms; the other holes are drawn `draws` times, the same for every
     arm. `full` crosses all factors; `one_at_a_time` changes one from the `baseline`; `fractional` takes a regular
     fraction of the full design, of the stated `resolution` (Box & Hunter 1961): with 3 main effects are free of one
-    another, with 4 of interactions too, with 5 interactions are free of one another. `baseline` names a level of each
-    factor: the first unless given. `outcome` is what is compared; the test part by default, since nothing is chosen
-    by it. `confidence` is that of all intervals.
+    another, with 4 of interactions too, with 5 interactions are free of one another. `names` calls a hole, given by
+    its path, something better than its last word. `baseline` names a level of each factor: the first unless given.
+    `outcome` is what is compared; the test part by default, since nothing is chosen by it. `confidence` is that of all
+    intervals.
     """
 
     design: Literal["full", "one_at_a_time", "fractional"] = "full"
@@ -198,6 +199,7 @@ class AblationSettings(Spec):
     draws: PositiveInt = 1
     draw_seed: Seed = 0
     seeds: Seeds = (0, 1, 2)
+    names: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]] = {}
     baseline: dict[str, Any] = {}
     outcome: Outcome = "test_top1"
     confidence: Annotated[Number, Field(gt=0, lt=1)] = 0.95
