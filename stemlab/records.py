@@ -25,7 +25,8 @@ class TrialRecord:
     """One finished trial. `trial` is the digest of its TrialSpec; `curve` has one row an epoch.
 
     `metrics` (top1, top1_error and loss on the validation part, test_top1 and test_loss on the test part, seconds,
-    images_per_second) lacks what a diverged or failed trial has not got.
+    images_per_second) lacks what a diverged or failed trial has not got. `probes` is what they measured
+    (docs/probes.md); their columns of the curve are null where a number was not finite.
     """
 
     trial: str
@@ -38,9 +39,10 @@ class TrialRecord:
     metrics: dict[str, float] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
     match: dict[str, Any] = field(default_factory=dict)
-    curve: list[dict[str, float]] = field(default_factory=list)
+    curve: list[dict[str, Any]] = field(default_factory=list)
     error: str | None = None
     proposal: int | None = None
+    probes: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, trial: TrialSpec, status: Status, **rest: Any) -> TrialRecord:
@@ -83,7 +85,7 @@ _FIELD_TYPES: dict[str, tuple[tuple[type, ...], bool]] = {
     **dict.fromkeys(("trial", "status"), ((str,), True)),
     **dict.fromkeys(("model", "train", "data"), ((dict,), True)),
     "seed": ((int,), True),
-    **dict.fromkeys(("assignment", "metrics", "cost", "match"), ((dict,), False)),
+    **dict.fromkeys(("assignment", "metrics", "cost", "match", "probes"), ((dict,), False)),
     "curve": ((list,), False),
     "error": ((str, type(None)), False),
     "proposal": ((int, type(None)), False),

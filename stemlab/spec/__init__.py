@@ -20,6 +20,7 @@ from .layers import (
     register_layer,
 )
 from .model import MatchSpec, ModelSpec
+from .probes import CkaSpec, ProbeSpec
 from .stem import StemSpec
 from .study import EngineSpec, SearchSettings, SearchSpec, TrialSpec
 from .training import DataSpec, TrainSpec
@@ -27,6 +28,7 @@ from .training import DataSpec, TrainSpec
 __all__ = [
     "ActLayer",
     "BodySpec",
+    "CkaSpec",
     "ConvLayer",
     "Counts",
     "DataSpec",
@@ -39,6 +41,7 @@ __all__ = [
     "ParallelLayer",
     "PatchifyLayer",
     "PoolLayer",
+    "ProbeSpec",
     "RopeSpec",
     "SearchSettings",
     "SearchSpec",

@@ -10,6 +10,7 @@ from ..errors import nearest, one_of, short
 from .base import Count, Number, PositiveInt, Seed, Spec, relation_error, spec_error
 from .files import problems
 from .model import ModelSpec
+from .probes import Probes
 from .training import DataSpec, TrainSpec
 
 Metric = Literal["top1", "top1_error", "loss"]
@@ -23,12 +24,13 @@ Quantity = Literal[
 
 
 class TrialSpec(Spec):
-    """One run, completely: model, data, recipe and seed. Its digest is the identity of the trial."""
+    """One run, completely: model, data, recipe, seed and probes. Its digest is the identity of the trial."""
 
     model: ModelSpec
     data: DataSpec
     train: TrainSpec
     seed: Seed
+    probes: Probes = None
 
 
 class Objective(Spec):
