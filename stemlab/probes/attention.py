@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -63,11 +63,10 @@ def measure(model: nn.Module, images: torch.Tensor) -> dict[str, Any]:
     2108.08810). Class and register tokens are left out, as queries and as keys; the rest of the weights are scaled to
     add up to one. Looking everywhere alike is about half the side of a square image (0.52 of it).
     """
-    blocks, stem = blocks_of(model), getattr(model, "patch_embed", None)
-    grid = stem.dynamic_feat_size(tuple(images.shape[-2:])) if hasattr(stem, "dynamic_feat_size") else None
-    if stem is None or grid is None:
+    blocks, stem = blocks_of(model), cast(Any, model).patch_embed
+    if not hasattr(stem, "dynamic_feat_size"):
         raise Unmeasurable(f"its patch embedding, a {type(stem).__name__}, does not say what grid its tokens make")
-    distances = patch_distances(grid, stem.patch_size).to(images)
+    distances = patch_distances(stem.dynamic_feat_size(tuple(images.shape[-2:])), stem.patch_size).to(images)
     watch = _Distances(distances, int(getattr(model, "num_prefix_tokens", 0)))
     with ExitStack() as stack, mode(model, training=False), watch:
         for number, block in enumerate(blocks):

@@ -28,13 +28,13 @@ def centred_gram(features: torch.Tensor) -> torch.Tensor:
     return (gram - rows - rows[:, None] + gram.sum() / ((count - 1) * (count - 2))).fill_diagonal_(0)
 
 
-def cka(grams: torch.Tensor) -> torch.Tensor:
+def cka_matrix(grams: torch.Tensor) -> torch.Tensor:
     """Return the CKA of each pair of layers: (layers, images, images) -> (layers, layers).
 
     Not a number for a layer that tells no two images apart.
     """
     flat = grams.flatten(1)
-    units = flat / flat.norm(dim=1, keepdim=True)
+    units: torch.Tensor = flat / flat.norm(dim=1, keepdim=True)
     return units @ units.T
 
 
@@ -61,7 +61,7 @@ def measure(model: nn.Module, images: torch.Tensor) -> dict[str, Any]:
 
     watch_tokens(model, images, see, batch=len(images))
     ordered = [grams[layer] for layer in range(len(names))]
-    matrix = all_finite(cka(torch.stack(ordered)))
+    matrix = all_finite(cka_matrix(torch.stack(ordered)))
     kept = [encode(gram) if gram.isfinite().all() else None for gram in ordered]
     found = {"layers": names, "images": len(images), "matrix": matrix, "grams": kept}
     return {"cka": found, "stem_cka": matrix[0][-1]}

@@ -16,7 +16,8 @@ def norm(tensors: list[torch.Tensor]) -> torch.Tensor:
     """Return the L2 norm of tensors taken together, on their device; not a number for none."""
     if not tensors:
         return torch.tensor(torch.nan)
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(t) for t in tensors]))
+    norms = torch.stack([torch.linalg.vector_norm(t) for t in tensors])
+    return torch.sqrt(norms.square().sum())
 
 
 class GradientNorms(StepProbe):

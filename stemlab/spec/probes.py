@@ -12,6 +12,10 @@ LEAST = 4
 """The unbiased estimate of CKA needs at least so many images."""
 
 
+def _or_flag(schema: dict[str, Any]) -> None:
+    schema["anyOf"].append({"type": "boolean"})
+
+
 class CkaSpec(Spec):
     """`images`: how many of the probe images are compared.
 
@@ -38,7 +42,7 @@ class ProbeSpec(Spec):
     updates: Flag = False
     spikes: Flag = False
     attention: Flag = False
-    cka: CkaSpec | None = Field(default=None, json_schema_extra=lambda cka: cka["anyOf"].append({"type": "boolean"}))
+    cka: CkaSpec | None = Field(default=None, json_schema_extra=_or_flag)
     hessian: Flag = False
     images: Annotated[PositiveInt, Field(ge=LEAST)] = 256
 
