@@ -66,7 +66,8 @@ def measure(model: nn.Module, images: torch.Tensor) -> dict[str, Any]:
     blocks, stem = blocks_of(model), cast(Any, model).patch_embed
     if not hasattr(stem, "dynamic_feat_size"):
         raise Unmeasurable(f"its patch embedding, a {type(stem).__name__}, does not say what grid its tokens make")
-    distances = patch_distances(stem.dynamic_feat_size(tuple(images.shape[-2:])), stem.patch_size).to(images)
+    grid, stride = stem.dynamic_feat_size(tuple(images.shape[-2:])), stem.feat_ratio(as_scalar=False)
+    distances = patch_distances(grid, stride).to(images)
     watch = _Distances(distances, int(getattr(model, "num_prefix_tokens", 0)))
     with ExitStack() as stack, mode(model, training=False), watch:
         for number, block in enumerate(blocks):
