@@ -104,7 +104,10 @@ def test_python_gives_the_same_records_as_the_command_line(unbroken, tmp_path):
 def test_a_study_stopped_at_any_moment_goes_on_to_the_same_records(unbroken, tmp_path, cli, after, number):
     file, folder = study_file(tmp_path), tmp_path / "study"
     process = subprocess.Popen(
-        [STEMLAB, "ablate", str(file), "--out", str(folder)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [STEMLAB, "ablate", str(file), "--out", str(folder)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
     )
     end = time.monotonic() + 120
     while not folder.exists() or len(records(folder)) < after:
@@ -113,7 +116,7 @@ def test_a_study_stopped_at_any_moment_goes_on_to_the_same_records(unbroken, tmp
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    gone, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
     if number == signal.SIGINT:
         assert process.returncode == 130

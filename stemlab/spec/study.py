@@ -10,6 +10,7 @@ from ..errors import nearest, one_of, short
 from .base import Count, Number, PositiveInt, Seed, Spec, relation_error, spec_error
 from .files import problems
 from .model import ModelSpec
+from .probes import Probes
 from .training import DataSpec, TrainSpec
 
 Metric = Literal["top1", "top1_error", "loss"]
@@ -33,12 +34,13 @@ Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_differ)
 
 
 class TrialSpec(Spec):
-    """One run, completely: model, data, recipe and seed. Its digest is the identity of the trial."""
+    """One run, completely: model, data, recipe, seed and probes. Its digest is the identity of the trial."""
 
     model: ModelSpec
     data: DataSpec
     train: TrainSpec
     seed: Seed
+    probes: Probes = None
 
 
 class Objective(Spec):
@@ -218,7 +220,7 @@ class StudySpec(Spec):
 
     `model`, `data` and `train` are documents in which any value may be a hole: `{choice: [...]}`,
     `{int: [lo, hi]}`, `{uniform: [lo, hi]}` or `{log_uniform: [lo, hi]}`. The options of a choice may have names:
-    `{choice: {name: option, ...}}`.
+    `{choice: {name: option, ...}}`. `probes` says what to measure of each model, beside how well it does.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -226,6 +228,7 @@ class StudySpec(Spec):
     data: dict[str, Any]
     train: dict[str, Any] = {}
     constraints: dict[Quantity, Bound] = {}
+    probes: Probes = None
     engine: EngineSpec = EngineSpec()
 
 
