@@ -39,7 +39,8 @@ def contrast(
 
     Where no context has all cells, as in a fraction, it is the least-squares estimate in a model of main effects (for
     an interaction: and all two-factor interactions), which is the difference of marginal means in a regular fraction
-    (Box & Hunter 1961, Technometrics 3:311). `attrs["contexts"]` counts the contexts, 0 for a model. SpecError, which says what is missing, where that has no answer either.
+    (Box & Hunter 1961, Technometrics 3:311). `attrs["contexts"]` counts the contexts, 0 for a model. SpecError, which
+    says what is missing, where that has no answer either.
     """
     settings = levels_of(arms)
     factors = [str(name) for name in arms.columns]
@@ -57,6 +58,18 @@ def contrast(
     series = pd.Series(weights, dtype=float, name="weight").rename_axis("arm")
     series.attrs["contexts"] = len(contexts)
     return series
+
+
+def arm_levels(frame: Any, factors: Sequence[str], by: str = "arm") -> Any:
+    """Return the levels of each arm of a results frame, in the order of its arms: the `arms` of `contrast`."""
+    for name in (by, *factors):
+        if name not in frame.columns:
+            raise SpecError(f"no column {short(name)}; expected {one_of(frame.columns)}{nearest(name, frame.columns)}")
+    rows = frame[[by, *factors]].drop_duplicates()
+    twice = rows[by][rows[by].duplicated()]
+    if len(twice):
+        raise SpecError(f"arm {short(twice.iloc[0])} has more than one level of a factor")
+    return rows.set_index(by)
 
 
 def levels_of(arms: Any) -> dict[str, Levels]:
@@ -120,9 +133,7 @@ def _cells(
     return cells
 
 
-def _contexts(
-    cells: list[list[str]], others: Sequence[str], settings: dict[str, Levels]
-) -> Iterator[list[list[str]]]:
+def _contexts(cells: list[list[str]], others: Sequence[str], settings: dict[str, Levels]) -> Iterator[list[list[str]]]:
     """Yield the arms of each cell in each setting of the other factors that all cells have.
 
     Factors open in all arms first: what they open is then open in all or in none of a cell's arms that are left.
@@ -164,9 +175,7 @@ def _least_squares(
     return {arm: float(w) for arm, w in zip(arms, weights, strict=True) if abs(w) > 1e-12}
 
 
-def _missing(
-    settings: dict[str, Levels], compare: Mapping[str, tuple[str, str]], where: Mapping[str, str]
-) -> str:
+def _missing(settings: dict[str, Levels], compare: Mapping[str, tuple[str, str]], where: Mapping[str, str]) -> str:
     """Say why there is no such contrast: which cell has no arm, or that no two arms differ in this alone."""
 
     def said(levels: Mapping[str, str]) -> str:

@@ -82,7 +82,7 @@ def _of_arm(
     has_seeds = bool((repeats > 1).any())
     names = [*scaled, *(["seed"] if has_seeds else []), "rest"]
     if n < enough:
-        missing = [dict(parameter=name, share=np.nan, low=np.nan, high=np.nan, draws=n) for name in names]
+        missing = [{"parameter": name, "share": np.nan, "low": np.nan, "high": np.nan, "draws": n} for name in names]
         return missing, f"{n} draws are too few, with {len(scaled)} nuisances {enough} are needed"
     columns, owner = _polynomial(list(scaled.values()), means)
     # Draws by their sums of squares and degrees of freedom, so that draws of few seeds count for little.
@@ -93,7 +93,7 @@ def _of_arm(
     tails = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
     low, high = np.quantile(shares[1:] if len(shares) > 1 else shares, tails, axis=0)
     return [
-        dict(parameter=name, share=share, low=lo, high=hi, draws=n)
+        {"parameter": name, "share": share, "low": lo, "high": hi, "draws": n}
         for name, share, lo, hi in zip(names, shares[0], low, high, strict=True)
     ], "" if has_seeds else "one seed a draw, so rest holds the seed as well"
 
