@@ -146,7 +146,7 @@ def _as_json(study: Study) -> dict[str, Any]:
 
 def _show(study: Study) -> None:
     print(study.compare())
-    if study.spec.claims:
+    if study.ablation.claims:
         print(study.claims())
     folder = study.folder.path
     print(f"report  {folder / 'report.html'}")

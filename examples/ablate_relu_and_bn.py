@@ -1,6 +1,6 @@
 """Which part of BN + ReLU does a stem need? An ablation in Python, small enough to watch.
 
-    python examples/ablate_relu_and_bn.py [FOLDER]
+python examples/ablate_relu_and_bn.py [FOLDER]
 """
 
 import sys

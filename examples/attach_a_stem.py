@@ -1,6 +1,6 @@
 """Build a stem, put it on one of timm's ViTs, and see what it costs.
 
-    python examples/attach_a_stem.py
+python examples/attach_a_stem.py
 """
 
 import timm
@@ -29,4 +29,6 @@ model = {
     "match": {"reference": {"patch": 16}, "metric": "flops", "adjust": ["depth"], "tolerance": 0.05},
 }
 matched = stemlab.match(model)
-print(f"matched: depth {matched.model.body.depth}, {matched.error:+.2%} multiply-adds, {matched.cost.params:,} parameters")
+print(
+    f"matched: depth {matched.model.body.depth}, {matched.error:+.2%} multiply-adds, {matched.cost.params:,} parameters"
+)

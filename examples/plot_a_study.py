@@ -1,6 +1,6 @@
 """Read a finished ablation and draw a figure of one's own: accuracy against the learning rate, an arm a line.
 
-    python examples/plot_a_study.py FOLDER [FIGURE.svg]
+python examples/plot_a_study.py FOLDER [FIGURE.svg]
 """
 
 import sys

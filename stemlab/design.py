@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import space
 from .analysis.labels import compact, stem_label
@@ -22,6 +22,9 @@ from .fractional import fraction
 from .space import Hole, Point
 from .spec import AblationSettings
 from .spec.files import Document, Location, show_path
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_ARMS = 4096
 
@@ -82,6 +85,18 @@ class Design:
     def baseline(self) -> Arm:
         """The arm that the others are compared with."""
         return self.arms[0]
+
+    @property
+    def levels(self) -> dict[str, tuple[str, ...]]:
+        """Return factor -> levels, the baseline first."""
+        return {factor.name: factor.levels for factor in self.factors}
+
+    def arm_levels(self) -> pd.DataFrame:
+        """Return the levels of each arm: a row an arm, a column a factor, missing where the arm does not open it."""
+        import pandas as pd
+
+        rows = {arm.label: arm.levels for arm in self.arms}
+        return pd.DataFrame.from_dict(rows, orient="index", columns=list(self.levels)).rename_axis("arm")
 
     @cached_property
     def cells(self) -> tuple[tuple[Arm, int], ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from .analysis import claims
+from .analysis.cells import measures
 from .candidate import Candidate, Candidates
 from .design import Arm, Design
 from .errors import InfeasibleError
@@ -23,7 +25,12 @@ class Plan:
     def of(cls, study: AblationSpec, document: Document) -> Plan:
         """Return the plan of a study file; SpecError with file:line for what cannot be right."""
         candidates = Candidates(study, study.ablate.seeds, document)
-        return cls(Design.of(study.ablate, candidates.document), candidates)
+        design = Design.of(study.ablate, candidates.document)
+        try:
+            claims.check(study.claims, design.levels, measures(study.probes), design.arm_levels())
+        except InfeasibleError as error:
+            raise document.error(("claims", *error.path), str(error)) from None
+        return cls(design, candidates)
 
     @property
     def study(self) -> AblationSpec:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .api import load
-from .errors import StudyError
+from .errors import SpecError, StudyError, nearest, one_of, short
 from .plan import Plan
 from .records import StudyFolder, TrialRecord
 from .spec import AblationSpec, ModelSpec, SearchSpec
@@ -17,7 +17,8 @@ from .spec.files import read, validate
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .design import Design
+    from .analysis.result import Result
+    from .design import Design, Factor
 
 
 class Study:
@@ -58,12 +59,17 @@ class Study:
             return ranking.to_frame(self.trials)
         return cells.results(self.design, self.spec.ablate.outcome, self.trials)
 
+    @property
+    def ablation(self) -> AblationSpec:
+        """The study file of an ablation, resolved; StudyError for a search."""
+        if isinstance(self.spec, SearchSpec):
+            raise StudyError(f"{self.folder.path}: this is a search, which has no arms to compare; see stemlab ablate")
+        return self.spec
+
     @cached_property
     def design(self) -> Design:
         """The arms and draws of an ablation; StudyError for a search."""
-        if isinstance(self.spec, SearchSpec):
-            raise StudyError(f"{self.folder.path}: this is a search, which has no arms to compare; see stemlab ablate")
-        return Plan.of(self.spec, read(self.folder.path / "study.yaml")).design
+        return Plan.of(self.ablation, read(self.folder.path / "study.yaml")).design
 
     @property
     def best(self) -> ModelSpec | None:
@@ -115,8 +121,7 @@ class Study:
         """Return the main effects of the factors and their interactions, with intervals."""
         from .analysis.effects import effects
 
-        factors = {factor.name: list(factor.levels) for factor in self.design.factors}
-        return effects(self.records, factors, value, confidence=self._confidence, **options)
+        return effects(self.records, self.design.levels, value, confidence=self._confidence, **options)
 
     def sensitivity(self, by: str = "arm", value: str = "value", **options: Any) -> Result:
         """Return which share of the variance of an arm's results each nuisance has."""
@@ -141,9 +146,24 @@ class Study:
 
     def claims(self) -> Result:
         """Return the claims of the study file, each with what was seen and a verdict."""
+        from .analysis.cells import guessing
         from .analysis.claims import judge
 
-        return judge(self._ablation.claims, self.records, self._factors, confidence=self._confidence)
+        design, trials = self.design, self.trials
+        outcome, sign = self.objective
+        return judge(
+            self.ablation.claims,
+            self.records,
+            design.levels,
+            validation=outcome.removeprefix("test_"),
+            sign=sign,
+            guessing=guessing(outcome, trials[0].data) if trials else {},
+            confidence=self._confidence,
+        )
+
+    @property
+    def _confidence(self) -> float:
+        return self.ablation.ablate.confidence
 
     def _factor(self, name: str) -> Factor:
         factors = {factor.name: factor for factor in self.design.factors}

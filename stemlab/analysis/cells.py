@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
 from ..design import Design
 from ..errors import StudyError
 from ..records import TrialRecord
-from ..spec import DataSpec
+from ..spec import DataSpec, ProbeSpec
+from ..spec.study import Quantity
 from .ranking import latest
+
+
+_METRICS = (
+    "value", "error", "diverged",
+    "top1", "top1_error", "loss", "test_top1", "test_loss", "seconds", "images_per_second",
+)  # fmt: skip
+
+
+def measures(probes: ProbeSpec | None) -> tuple[str, ...]:
+    """Return what a claim may measure in a study: metrics, costs, and the numbers of its probes."""
+    return (*_METRICS, *get_args(Quantity), "depth", "mlp_hidden", *(probes.numbers if probes else ()))
 
 
 def results(design: Design, outcome: str, records: Iterable[TrialRecord]) -> Any:
@@ -76,10 +88,22 @@ def _place(design: Design, record: TrialRecord) -> dict[str, Any]:
     return {"arm": arm.label, **arm.levels, **design.drawn(arm, draw), "draw": draw, "seed": record.seed}
 
 
-def _outcome(record: TrialRecord, outcome: str) -> tuple[float, float]:
+def guessing(outcome: str, data: dict[str, Any]) -> dict[str, float]:
+    """Return metric -> what guessing gives on a data set: what a diverged run is worth. `data` is a record's."""
+    classes = DataSpec.model_validate(data).classes
+    right, loss = 1 / classes, math.log(classes)
     is_loss = outcome.endswith("loss")
+    return {
+        **dict.fromkeys(("top1", "test_top1"), right),
+        **dict.fromkeys(("loss", "test_loss"), loss),
+        "top1_error": 1 - right,
+        "value": loss if is_loss else right,
+        "error": loss if is_loss else 1 - right,
+    }
+
+
+def _outcome(record: TrialRecord, outcome: str) -> tuple[float, float]:
     if record.status == "diverged":
-        classes = DataSpec.model_validate(record.data).classes
-        return (math.log(classes) if is_loss else 1 / classes), math.inf
+        return guessing(outcome, record.data)["value"], math.inf
     value = record.metrics.get(outcome, math.nan)
-    return value, value if is_loss else 1 - value
+    return value, value if outcome.endswith("loss") else 1 - value

@@ -71,6 +71,18 @@ class ProbeSpec(Spec):
         return {name: value for name, value in written.items() if value != fields[name].default}
 
     @property
+    def numbers(self) -> tuple[str, ...]:
+        """What of its findings is one number a trial: the columns that a study's table gets."""
+        of = {
+            "tokens": ("token_similarity",),
+            "gradients": ("stem_grad_max", "body_grad_max"),
+            "spikes": ("loss_spikes",),
+            "attention": ("attention_distance",),
+            "hessian": ("hessian_top",),
+        }
+        return tuple(number for name, numbers in of.items() if getattr(self, name) for number in numbers)
+
+    @property
     def active(self) -> bool:
         """Whether anything is measured."""
         return any(getattr(self, name) for name in type(self).model_fields if name != "images")

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, PlainValidator, ValidationError, Wit
 from ..errors import nearest, one_of, short
 from .base import Count, Number, PositiveInt, Seed, Spec, relation_error, spec_error
 from .bound import Bound
+from .claims import ClaimSpec
 from .files import problems
 from .model import ModelSpec
 from .probes import Probes
@@ -227,8 +228,10 @@ class SearchSpec(StudySpec):
 class AblationSpec(StudySpec):
     """An ablation: a design fills the choices, shared draws the other holes.
 
-    `question` is what the study is to answer, in a sentence or two for its report.
+    `question` is what the study is to answer, in a sentence or two for its report; `claims` are rules, written before
+    the run, by which what was claimed is judged.
     """
 
     question: str | None = None
     ablate: AblationSettings = AblationSettings()
+    claims: tuple[ClaimSpec, ...] = ()
