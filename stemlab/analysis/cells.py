@@ -15,7 +15,6 @@ from ..spec import DataSpec, ProbeSpec
 from ..spec.study import Quantity
 from .ranking import latest
 
-
 _METRICS = (
     "value", "error", "diverged",
     "top1", "top1_error", "loss", "test_top1", "test_loss", "seconds", "images_per_second",
