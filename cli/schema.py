@@ -12,7 +12,7 @@ NAME = "schema"
 
 
 def run(
-    kind: Annotated[Literal["model", "search"], typer.Argument(help="Which kind of file.")] = "search",
+    kind: Annotated[Literal["model", "search", "ablation"], typer.Argument(help="Which kind of file.")] = "search",
 ) -> None:
     """Print the JSON Schema of a spec file, for editors."""
     from stemlab.spec.schema import json_schema

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from .model import ModelSpec
-from .study import SearchSpec
+from .study import AblationSpec, SearchSpec
 from .training import DataSpec, TrainSpec
 
 _HOLE = {
@@ -24,12 +24,18 @@ _HOLE = {
 }
 
 
-def json_schema(kind: Literal["model", "search"]) -> dict[str, Any]:
-    """Return the schema of a model file, or of a search file, in which any value trained on may be a hole."""
+def json_schema(kind: Literal["model", "search", "ablation"]) -> dict[str, Any]:
+    """Return the schema of a model file, or of a study file, in which any value trained on may be a hole.
+
+    A study file may hold a search and an ablation at once, so the schema of each allows the sections of the other.
+    """
     if kind == "model":
         return {"$schema": "https://json-schema.org/draft/2020-12/schema", **ModelSpec.model_json_schema()}
-    schema = SearchSpec.model_json_schema()
+    own, other = (SearchSpec, AblationSpec) if kind == "search" else (AblationSpec, SearchSpec)
+    schema, theirs = own.model_json_schema(), other.model_json_schema()
     definitions = schema.setdefault("$defs", {})
+    definitions |= {name: value for name, value in theirs.get("$defs", {}).items() if name not in definitions}
+    schema["properties"] = {**theirs["properties"], **schema["properties"]}
     for name, spec in (("model", ModelSpec), ("data", DataSpec), ("train", TrainSpec)):
         section = spec.model_json_schema()
         inner = section.pop("$defs", {})
