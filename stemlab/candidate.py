@@ -16,7 +16,7 @@ from . import space
 from .errors import InfeasibleError, short
 from .matching import MatchResult, match
 from .space import Hole, Point
-from .spec import BodySpec, DataSpec, MatchSpec, ModelSpec, StemSpec, StudySpec, TrainSpec, TrialSpec
+from .spec import BodySpec, DataSpec, MatchSpec, ModelSpec, ProbeSpec, StemSpec, StudySpec, TrainSpec, TrialSpec
 from .spec.base import Spec, parse_pair
 from .spec.files import Document, Location, problems, validate_data
 
@@ -34,6 +34,7 @@ class Candidate:
     data: DataSpec
     train: TrainSpec
     seeds: tuple[int, ...]
+    probes: ProbeSpec | None
     matched: MatchResult
     holes: tuple[Hole, ...]
     point: Point
@@ -41,7 +42,10 @@ class Candidate:
     @cached_property
     def trials(self) -> tuple[TrialSpec, ...]:
         """One trial for each seed."""
-        return tuple(TrialSpec(model=self.model, data=self.data, train=self.train, seed=seed) for seed in self.seeds)
+        return tuple(
+            TrialSpec(model=self.model, data=self.data, train=self.train, seed=seed, probes=self.probes)
+            for seed in self.seeds
+        )
 
     @cached_property
     def assignment(self) -> dict[str, Any]:
@@ -100,7 +104,7 @@ class Candidates(Generic[S]):
         except InfeasibleError as error:
             raise InfeasibleError(str(error), ("model", "match")) from None
         self._check_constraints(matched)
-        return Candidate(model, data, train, self.seeds, matched, self.holes, point)
+        return Candidate(model, data, train, self.seeds, self.study.probes, matched, self.holes, point)
 
     def points(self, rng: random.Random) -> Iterator[Point]:
         """Yield points to try: all of a small space in a shuffled order, otherwise endless draws."""

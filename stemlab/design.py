@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -111,7 +111,7 @@ class Design:
         """Return the design of a study file; SpecError with file:line where its holes and settings do not fit."""
         holes = space.find(document)
         found = _by_path(holes)
-        names = _short_names(found)
+        names = _names(settings.names, found, document)
         chosen = _Baseline(
             settings.baseline, {p: h for p, h in found.items() if h[0].kind == "choice"}, names, document
         )
@@ -168,19 +168,24 @@ def _by_path(holes: tuple[Hole, ...]) -> dict[str, list[Hole]]:
     return found
 
 
-def _short_names(paths: Iterable[str]) -> dict[str, str]:
-    """Return path -> the fewest of its last parts that tell it from the other paths and from RESERVED."""
-    parts = {path: path.split(".") for path in paths}
-
-    def name(path: str) -> str:
-        for length in range(1, len(parts[path])):
-            last = ".".join(parts[path][-length:])
-            others = (".".join(other[-length:]) for known, other in parts.items() if known != path)
-            if last not in RESERVED and last not in others:
-                return last
-        return path
-
-    return {path: name(path) for path in parts}
+def _names(wanted: dict[str, str], paths: Collection[str], document: Document) -> dict[str, str]:
+    """Return path -> the name asked for, or the fewest of its last parts that tell it from the others and RESERVED."""
+    for path, name in wanted.items():
+        at = ("ablate", "names", path)
+        if path not in paths:
+            raise document.error(at, f"there is no hole {short(path)}; expected {one_of(paths)}{nearest(path, paths)}")
+        if name in RESERVED or list(wanted.values()).count(name) > 1:
+            raise document.error(at, f"{short(name)} is taken by another column of the records; expected another name")
+    names = dict(wanted)
+    for path in paths:
+        parts = path.split(".")
+        for length in range(1, len(parts) + 1):
+            name = ".".join(parts[-length:])
+            others = (".".join(other.split(".")[-length:]) for other in paths if other != path)
+            if name not in (*RESERVED, *wanted.values(), *others) or length == len(parts):
+                names.setdefault(path, name)
+                break
+    return names
 
 
 def level(path: str, key: str | int, option: Any) -> str:

@@ -25,8 +25,9 @@ class TrialRecord:
     """One finished trial. `trial` is the digest of its TrialSpec; `curve` has one row an epoch.
 
     `metrics` (top1, top1_error and loss on the validation part, test_top1 and test_loss on the test part, seconds,
-    images_per_second) lacks what a diverged or failed trial has not got. `reused_from` is the folder of the study that
-    ran the trial, where that is another one.
+    images_per_second) lacks what a diverged or failed trial has not got. `probes` is what they measured
+    (docs/probes.md); their columns of the curve are null where a number was not finite. `reused_from` is the folder of
+    the study that ran the trial, where that is another one.
     """
 
     trial: str
@@ -39,7 +40,7 @@ class TrialRecord:
     metrics: dict[str, float] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
     match: dict[str, Any] = field(default_factory=dict)
-    curve: list[dict[str, float]] = field(default_factory=list)
+    curve: list[dict[str, Any]] = field(default_factory=list)
     probes: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
     proposal: int | None = None

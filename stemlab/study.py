@@ -90,6 +90,67 @@ class Study:
         chosen = ranking.best(records, metric, sign)
         return None if chosen is None else next(r.model for r in records if r.proposal == chosen)
 
+    def compare(self, factor: str = "arm", value: str = "value", **options: Any) -> Result:
+        """Return how far each arm, or each level of a factor, is from the baseline: paired differences with intervals.
+
+        `value` is any numeric column of `records`; the study's outcome unless given. `options` are those of
+        `stemlab.analysis.paired.compare`. StudyError for a search.
+        """
+        from .analysis.paired import compare
+
+        baseline = self.design.baseline.label
+        if factor != "arm":
+            baseline = self._factor(factor).levels[0]
+        return compare(self.records, baseline, value, factor, confidence=self._confidence, **options)
+
+    def edf(self, by: str = "arm", value: str = "error", **options: Any) -> Result:
+        """Return the error distribution function of each arm, or level of a factor, with its band."""
+        from .analysis.edf import edf
+
+        if by != "arm":
+            self._factor(by)
+        return edf(self.records, value, by, confidence=self._confidence, **options)
+
+    def effects(self, value: str = "value", **options: Any) -> Result:
+        """Return the main effects of the factors and their interactions, with intervals."""
+        from .analysis.effects import effects
+
+        factors = {factor.name: list(factor.levels) for factor in self.design.factors}
+        return effects(self.records, factors, value, confidence=self._confidence, **options)
+
+    def sensitivity(self, by: str = "arm", value: str = "value", **options: Any) -> Result:
+        """Return which share of the variance of an arm's results each nuisance has."""
+        from .analysis.sensitivity import sensitivity
+
+        nuisances = {nuisance.name: nuisance.log for nuisance in self.design.nuisances}
+        return sensitivity(self.records, nuisances, value, by, confidence=self._confidence, **options)
+
+    def divergence(self, by: str = "arm") -> Result:
+        """Return how many runs of each arm diverged, with intervals, and against the baseline."""
+        from .analysis.divergence import divergence
+
+        baseline = self.design.baseline.label if by == "arm" else self._factor(by).levels[0]
+        return divergence(self.records, baseline, by, confidence=self._confidence)
+
+    def units_needed(self, factor: str = "arm", power: float = 0.8) -> Result:
+        """Return how many draws (or seeds, with one draw) an effect of the size seen would take."""
+        from .analysis.power import units_needed
+
+        baseline = self.design.baseline.label if factor == "arm" else self._factor(factor).levels[0]
+        return units_needed(self.records, baseline, by=factor, power=power)
+
+    def claims(self) -> Result:
+        """Return the claims of the study file, each with what was seen and a verdict."""
+        from .analysis.claims import judge
+
+        return judge(self._ablation.claims, self.records, self._factors, confidence=self._confidence)
+
+    def _factor(self, name: str) -> Factor:
+        factors = {factor.name: factor for factor in self.design.factors}
+        if name not in factors:
+            raise SpecError(f"unknown factor {short(name)}; expected arm or {one_of(factors)}{nearest(name, factors)}")
+        return factors[name]
+
     def report(self) -> Path:
         """Write report.html and summary.md anew; return the path of the report."""
         from .report import write

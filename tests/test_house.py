@@ -107,6 +107,7 @@ LAYERS = [
     ("spec",),
     ("space", "costing", "body_costing", "matching", "zoo", "records", "candidate", "drawing", "plugins"),
     ("builders", "data", "analysis", "design", "fractional", "plan"),
+    ("probes",),
     ("train", "report"),
     ("engine",),
     ("api", "running", "study", "timm_models"),

@@ -20,6 +20,7 @@ from .layers import (
     register_layer,
 )
 from .model import MatchSpec, ModelSpec
+from .probes import CkaSpec, ProbeSpec
 from .stem import StemSpec
 from .study import AblationSettings, AblationSpec, EngineSpec, SearchSettings, SearchSpec, StudySpec, TrialSpec
 from .training import DataSpec, TrainSpec
@@ -29,6 +30,7 @@ __all__ = [
     "AblationSpec",
     "ActLayer",
     "BodySpec",
+    "CkaSpec",
     "ConvLayer",
     "Counts",
     "DataSpec",
@@ -41,6 +43,7 @@ __all__ = [
     "ParallelLayer",
     "PatchifyLayer",
     "PoolLayer",
+    "ProbeSpec",
     "RopeSpec",
     "SearchSettings",
     "SearchSpec",

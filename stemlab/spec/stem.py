@@ -13,7 +13,7 @@ from pydantic_core import CoreSchema
 
 from .. import published
 from ..errors import nearest, short
-from .base import PAIR_SCHEMA, Flag, Pair, Spec, pair, parse_each, parse_pair, relation_error, spec_error
+from .base import LARGEST, PAIR_SCHEMA, Flag, Pair, Spec, pair, parse_each, parse_pair, relation_error, spec_error
 from .layers import (
     ACT_SCHEMA,
     NORM_SCHEMA,
@@ -57,6 +57,19 @@ Norms = Annotated[Any, PlainValidator(_column(parse_norm)), _column_schema(NORM_
 Acts = Annotated[Any, PlainValidator(_column(parse_act)), _column_schema(ACT_SCHEMA)]
 
 
+def _parse_project(value: Any) -> bool | int:
+    if isinstance(value, bool) or (isinstance(value, int) and 0 < value <= LARGEST):
+        return value
+    raise spec_error(f"expected true, false or the size of the projection, 1 or more, got {short(value)}")
+
+
+Project = Annotated[
+    bool | int,
+    PlainValidator(_parse_project),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 1}]}),
+]
+
+
 class PatchStem(Spec):
     """The patchify stem in short: `{patch: 16}`."""
 
@@ -72,7 +85,8 @@ class ColumnarStem(Spec):
     """A stack of convolutions in short: one column a field, scalars shared by all layers.
 
     The convolutions have no bias unless asked for. `project` ends the stem with a 1x1 convolution with bias to
-    the body's width, as in arXiv 2106.14881.
+    the body's width, as in arXiv 2106.14881; a number n does so with an n x n convolution of stride n, as in
+    arXiv 2109.03810.
     """
 
     channels: Annotated[tuple[Channels, ...], Field(min_length=1)]
@@ -83,7 +97,7 @@ class ColumnarStem(Spec):
     act: Acts = None
     order: Order = "conv-norm-act"
     bias: Flag = False
-    project: Flag = True
+    project: Project = True
 
     @model_validator(mode="after")
     def _columns_agree(self) -> ColumnarStem:
@@ -107,7 +121,8 @@ class ColumnarStem(Spec):
             )
             layers += _block(channels, kernel, stride, padding, norm, act, self.order, self.bias)
         if self.project:
-            layers += _block("dim", 1, 1, "same", None, None, self.order, True)
+            size = int(self.project)
+            layers += _block("dim", size, size, 0, None, None, self.order, True)
         return tuple(layers)
 
 

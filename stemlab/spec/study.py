@@ -10,6 +10,7 @@ from ..errors import nearest, one_of, short
 from .base import Count, Number, PositiveInt, Seed, Spec, relation_error, spec_error
 from .files import problems
 from .model import ModelSpec
+from .probes import Probes
 from .training import DataSpec, TrainSpec
 
 Metric = Literal["top1", "top1_error", "loss"]
@@ -33,12 +34,13 @@ Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_differ)
 
 
 class TrialSpec(Spec):
-    """One run, completely: model, data, recipe and seed. Its digest is the identity of the trial."""
+    """One run, completely: model, data, recipe, seed and probes. Its digest is the identity of the trial."""
 
     model: ModelSpec
     data: DataSpec
     train: TrainSpec
     seed: Seed
+    probes: Probes = None
 
 
 class Objective(Spec):
@@ -188,9 +190,10 @@ class AblationSettings(Spec):
     `choice` holes are factors, whose levels make the arms; the other holes are drawn `draws` times, the same for every
     arm. `full` crosses all factors; `one_at_a_time` changes one from the `baseline`; `fractional` takes a regular
     fraction of the full design, of the stated `resolution` (Box & Hunter 1961): with 3 main effects are free of one
-    another, with 4 of interactions too, with 5 interactions are free of one another. `baseline` names a level of each
-    factor: the first unless given. `outcome` is what is compared; the test part by default, since nothing is chosen
-    by it. `confidence` is that of all intervals.
+    another, with 4 of interactions too, with 5 interactions are free of one another. `names` calls a hole, given by
+    its path, something better than its last word. `baseline` names a level of each factor: the first unless given.
+    `outcome` is what is compared; the test part by default, since nothing is chosen by it. `confidence` is that of all
+    intervals.
     """
 
     design: Literal["full", "one_at_a_time", "fractional"] = "full"
@@ -198,6 +201,7 @@ class AblationSettings(Spec):
     draws: PositiveInt = 1
     draw_seed: Seed = 0
     seeds: Seeds = (0, 1, 2)
+    names: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]] = {}
     baseline: dict[str, Any] = {}
     outcome: Outcome = "test_top1"
     confidence: Annotated[Number, Field(gt=0, lt=1)] = 0.95
@@ -216,7 +220,7 @@ class StudySpec(Spec):
 
     `model`, `data` and `train` are documents in which any value may be a hole: `{choice: [...]}`,
     `{int: [lo, hi]}`, `{uniform: [lo, hi]}` or `{log_uniform: [lo, hi]}`. The options of a choice may have names:
-    `{choice: {name: option, ...}}`.
+    `{choice: {name: option, ...}}`. `probes` says what to measure of each model, beside how well it does.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -224,6 +228,7 @@ class StudySpec(Spec):
     data: dict[str, Any]
     train: dict[str, Any] = {}
     constraints: dict[Quantity, Bound] = {}
+    probes: Probes = None
     engine: EngineSpec = EngineSpec()
 
 

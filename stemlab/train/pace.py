@@ -11,7 +11,7 @@ from ..builders import build_model
 from ..data import Part, load_digits
 from ..matching import match
 from ..spec import TrialSpec
-from .trial import _Run, evaluate
+from .trial import Run, evaluate
 
 _STEPS = 6
 
@@ -38,7 +38,7 @@ def pace(trial: TrialSpec, device: str | None = None) -> Pace:
     began = time.perf_counter()
     model = build_model(match(trial.model).model, seed=trial.seed).to(device)
     built = time.perf_counter() - began
-    run = _Run(model, trial.train, trial.seed, _first(data.train, _STEPS * trial.train.batch_size))
+    run = Run(model, trial.train, trial.seed, _first(data.train, _STEPS * trial.train.batch_size), None)
     judged = _first(data.validation, 512)
     _timed(run.epoch, device)  # the first steps of a process are slow
     updates = _timed(run.epoch, device) / run.steps

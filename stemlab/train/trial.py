@@ -15,11 +15,12 @@ from torch.nn import functional as F
 from ..builders import build_model
 from ..data import Part, load_digits
 from ..matching import match
+from ..probes import Observer
 from ..records import TrialRecord
 from ..spec import TrainSpec, TrialSpec
 from . import recipe
 
-Progress = Callable[[dict[str, float]], None]
+Progress = Callable[[dict[str, Any]], None]
 
 EXPLODED = 10.0
 """A run whose mean loss over an epoch exceeds this many times that of guessing has exploded."""
@@ -35,16 +36,18 @@ def run_trial(trial: TrialSpec, progress: Progress | None = None, device: str | 
     data, spec = load_digits(trial.data, device), trial.train
     settled = match(trial.model)
     model = build_model(settled.model, seed=trial.seed).to(device)
-    run = _Run(model, spec, trial.seed, data.train)
+    observer = Observer(trial, model, data) if trial.probes else None
+    run = Run(model, spec, trial.seed, data.train, observer)
 
     started = time.perf_counter()
-    curve: list[dict[str, float]] = []
+    curve: list[dict[str, Any]] = []
     failure = None
     training = 0.0
     for epoch in range(1, spec.epochs + 1):
         before = time.perf_counter()
         train_loss = run.epoch()
         training += time.perf_counter() - before
+        measured = observer.end_epoch() if observer else {}
         failure = _divergence(train_loss, epoch, trial.model.classes)
         if failure:
             break
@@ -52,7 +55,7 @@ def run_trial(trial: TrialSpec, progress: Progress | None = None, device: str | 
         if not math.isfinite(loss):
             failure = f"the validation loss became {loss} in epoch {epoch}"
             break
-        curve.append({"epoch": epoch, "lr": run.lr, "train_loss": train_loss, "loss": loss, "top1": top1})
+        curve.append({"epoch": epoch, "lr": run.lr, "train_loss": train_loss, "loss": loss, "top1": top1, **measured})
         if progress:
             progress({**curve[-1], "epochs": spec.epochs})
 
@@ -78,6 +81,7 @@ def run_trial(trial: TrialSpec, progress: Progress | None = None, device: str | 
         match=settled.as_dict(),
         curve=curve,
         error=failure,
+        probes=observer.finish(failure) if observer else {},
     )
 
 
@@ -89,11 +93,11 @@ def _divergence(loss: float, epoch: int, classes: int) -> str | None:
     return None
 
 
-class _Run:
+class Run:
     """A model on its way: optimizer, schedule and the order of the images."""
 
-    def __init__(self, model: nn.Module, spec: TrainSpec, seed: int, part: Part) -> None:
-        self.model, self.spec, self.part = model, spec, part
+    def __init__(self, model: nn.Module, spec: TrainSpec, seed: int, part: Part, observer: Observer | None) -> None:
+        self.model, self.spec, self.part, self.observer = model, spec, part, observer
         self.batch = min(spec.batch_size, len(part))
         self.steps = len(part) // self.batch
         self.optimizer = recipe.optimizer(model, spec)
@@ -119,9 +123,13 @@ class _Run:
                 )
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            if self.observer:
+                self.observer.before_step(loss)
             if self.spec.clip_grad is not None:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip_grad)
             self.optimizer.step()
+            if self.observer:
+                self.observer.after_step()
             self.updates += 1
             self.images += len(chosen)
             self.schedule.step_update(self.updates)
