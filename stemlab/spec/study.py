@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, PlainValidator, ValidationError, Wit
 
 from ..errors import nearest, one_of, short
 from .base import Count, Number, PositiveInt, Seed, Spec, relation_error, spec_error
+from .bound import Bound
 from .files import problems
 from .model import ModelSpec
 from .probes import Probes
@@ -64,21 +65,6 @@ class Objective(Spec):
     def sign(self) -> int:
         """1 where larger is better, -1 where smaller is."""
         return 1 if self.maximize else -1
-
-
-class Bound(Spec):
-    """Limits of one quantity, both included."""
-
-    min: Number | None = None
-    max: Number | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Bound:
-        if self.min is None and self.max is None:
-            raise spec_error("expected min, max or both")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise spec_error(f"min (={self.min:g}) must not exceed max (={self.max:g})")
-        return self
 
 
 class TpeOptions(Spec):
