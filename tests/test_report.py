@@ -19,8 +19,10 @@ from stemlab.analysis.labels import label, stem_label
 from stemlab.analysis.ranking import best, latest, pareto, rank, to_frame
 from stemlab.errors import SpecError, StudyError
 from stemlab.records import StudyFolder, TrialRecord
-from stemlab.report import figures, write
-from stemlab.report.content import gather, quantity
+from stemlab.report import svg, write
+from stemlab.report.numbers import quantity
+from stemlab.report.search import figures
+from stemlab.report.search.content import gather
 from stemlab.spec.files import dump_yaml
 
 STUDY: dict[str, Any] = {
@@ -226,17 +228,17 @@ def test_curves_are_drawn_by_what_became_of_the_trial() -> None:
     assert highlighted.get_ydata() == pytest.approx([30, 60, 90])
     assert highlighted.get_linewidth() > other.get_linewidth()
     assert (other.get_linestyle(), diverged.get_linestyle()) == ("-", "--")
-    assert "script" in figures.to_svg(figure, "x", EVIL)
-    assert "<script" not in figures.to_svg(figure, "x", EVIL)
+    assert "script" in svg.to_svg(figure, "x", EVIL)
+    assert "<script" not in svg.to_svg(figure, "x", EVIL)
 
 
 def test_a_figure_is_text_with_its_own_ids_and_no_date() -> None:
-    svg = figures.to_svg(figures.learning_curves([record(0, 0.9)], {0: "first"}), "mine", 'so "called"')
-    assert svg.startswith('<svg role="img" aria-label="so &#34;called&#34;"')
-    assert ">Epoch</text>" in svg
-    assert "metadata" not in svg
-    assert all(name.startswith("mine-") for name in re.findall(r'\bid="([^"]+)"', svg))
-    assert set(re.findall(r'(?:url\(|href=")#([^")]+)', svg)) <= set(re.findall(r'\bid="([^"]+)"', svg))
+    text = svg.to_svg(figures.learning_curves([record(0, 0.9)], {0: "first"}), "mine", 'so "called"')
+    assert text.startswith('<svg role="img" aria-label="so &#34;called&#34;"')
+    assert ">Epoch</text>" in text
+    assert "metadata" not in text
+    assert all(name.startswith("mine-") for name in re.findall(r'\bid="([^"]+)"', text))
+    assert set(re.findall(r'(?:url\(|href=")#([^")]+)', text)) <= set(re.findall(r'\bid="([^"]+)"', text))
 
 
 # Page and summary

@@ -157,7 +157,8 @@ def _filled(rows: Any, value: str, limit: float | None, arm: str) -> Any:
     if rows.duplicated(keys).any():
         raise SpecError(f"arm {short(arm)} has an epoch of a run twice")
     runs = rows.set_index(keys)[value].unstack("epoch")
-    schedule = int(max(rows["epochs"].max() if "epochs" in rows else 0, rows["epoch"].max()))
+    planned = pd.to_numeric(rows["epochs"], errors="coerce").fillna(0) if "epochs" in rows else rows["epoch"]
+    schedule = int(max(planned.max(), rows["epoch"].max()))
     runs = runs.reindex(columns=range(1, schedule + 1)).replace([np.inf, -np.inf], np.nan)
     stopped = runs.bfill(axis=1).isna()
     if stopped.to_numpy().any():

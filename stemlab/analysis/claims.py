@@ -101,7 +101,7 @@ def judge(
     rows = []
     for claim in claims:
         measured = frame.assign(**{claim.measure: _measured(frame, claim.measure, guessing or {})})
-        by_unit = table(measured, claim.measure, by)
+        by_unit = table(measured, claim.measure, by).dropna(axis=1, how="all")
         estimate, low, high, n = math.nan, math.nan, math.nan, 0
         try:
             found = arms[[arm in by_unit.columns for arm in arms.index]]

@@ -39,7 +39,7 @@ def effects(
     `contrast`: `baseline` for designs that change one factor at a time.
     """
     arms = _in_order(arm_levels(frame, list(factors), by), factors)
-    by_unit = table(frame, value, by)
+    by_unit = table(frame, value, by).dropna(axis=1, how="all")
     arms = arms[[arm in by_unit.columns for arm in arms.index]]
     rows: list[dict[str, Any]] = []
     unknown: dict[str, None] = {}

@@ -7,12 +7,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import StudyError
 from ..records import StudyFolder
 
 
 def write(folder: StudyFolder) -> tuple[Path, Path]:
-    """Write report.html and summary.md of a finished or interrupted study; return their paths."""
-    from .html import write as write_page
-    from .markdown import write as write_summary
+    """Write report.html and summary.md of a study, finished or interrupted; return their paths.
 
-    return write_page(folder), write_summary(folder)
+    An ablation's tables are written too: tables/*.csv in full precision, tables/*.tex for a paper. StudyError where
+    the folder holds no study.
+    """
+    from ..spec.files import read
+
+    written = folder.path / "study.yaml"
+    if not written.exists():
+        raise StudyError(f"{folder.path}: there is no study.yaml; expected the folder of a study (its --out)")
+    document = read(written)
+    if isinstance(document.data, dict) and "ablate" in document.data:
+        from . import ablation
+
+        return ablation.write(folder, document)
+    from . import search
+
+    return search.write(folder)

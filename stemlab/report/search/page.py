@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..analysis import ranking
-from ..records import StudyFolder
-from ..spec.files import write_text
+from ...analysis import ranking
+from .. import rendering, svg
 from . import figures
-from .content import Content, gather
+from .content import Content
 
 _HIGHLIGHTED = 3
 
 
-def write(folder: StudyFolder) -> Path:
-    """Write report.html of a study folder, whole or not at all; return its path."""
-    path = folder.path / "report.html"
-    write_text(path, render(gather(folder)))
-    return path
-
-
 def render(content: Content) -> str:
     """Return the page. The same content gives the same text, byte for byte."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["tied"] = _tied
-    return environment.get_template("report.html.j2").render(
-        content=content, cost_figure=_cost_figure(content), curve_figure=_curve_figure(content)
+    return rendering.page(
+        "search.html.j2", content=content, cost_figure=_cost_figure(content), curve_figure=_curve_figure(content)
     )
 
 
@@ -47,7 +27,7 @@ def _cost_figure(content: Content) -> Markup | None:
     front = ranking.pareto(ranked, "stem_flops_share", "top1", 1)
     figure = figures.accuracy_against_cost(ranked, front)
     description = f"Scatter plot of validation top-1 against the stem's share of the multiply-adds. {content.headline}"
-    return Markup(figures.to_svg(figure, "cost", description))
+    return Markup(svg.to_svg(figure, "cost", description))
 
 
 def _curve_figure(content: Content) -> Markup | None:
@@ -60,12 +40,7 @@ def _curve_figure(content: Content) -> Markup | None:
     }
     figure = figures.learning_curves(content.records, highlights)
     description = f"Line plot of validation top-1 by epoch, one line for each of {len(content.records)} trials."
-    return Markup(figures.to_svg(figure, "curves", description))
-
-
-def _tied(text: str) -> str:
-    """Keep together what a line's end should not part: a number and its unit, and top-1."""
-    return re.sub(r"(?<=\d) (?=[%±kMGT])", "\N{NO-BREAK SPACE}", text).replace("-", "\N{NON-BREAKING HYPHEN}")
+    return Markup(svg.to_svg(figure, "curves", description))
 
 
 def _shortened(label: str, most: int = 64) -> str:

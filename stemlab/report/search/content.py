@@ -10,13 +10,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..analysis import ranking
-from ..analysis.labels import label
-from ..errors import StudyError
-from ..quantities import prefixed
-from ..records import StudyFolder, TrialRecord
-from ..spec import DataSpec, SearchSpec
-from ..spec.files import read, validate
+from ...analysis import ranking
+from ...analysis.labels import label
+from ...records import StudyFolder, TrialRecord
+from ...spec import DataSpec, SearchSpec
+from ...spec.files import read, validate
+from ..manifest import lines
+from ..manifest import read as read_manifest
+from ..numbers import GAP, count, number, percent, quantity, signed
 
 COLUMNS = {
     "rank": "Rank",
@@ -33,7 +34,6 @@ COLUMNS = {
 }
 """The columns of the ranking and their headings; with the loss as objective, it has a column too."""
 
-_GAP = "–"
 _WORDS = {"top1": "validation top-1", "top1_error": "validation top-1 error", "loss": "validation loss"}
 
 
@@ -72,16 +72,14 @@ class Content:
 
 
 def gather(folder: StudyFolder) -> Content:
-    """Return what there is to say about a study, finished or not; StudyError where the folder holds none."""
+    """Return what there is to say about a search, finished or not."""
     written = folder.path / "study.yaml"
-    if not written.exists():
-        raise StudyError(f"{folder.path}: there is no study.yaml; expected the folder of a search (its --out)")
     study = validate(SearchSpec, read(written))
     settings = study.search
     metric, sign = settings.objective.metric, settings.objective.sign
     records = ranking.latest(folder.records())
     ranked = ranking.rank(records, metric, sign)
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
     ended = bool(manifest.get("finished"))
     ok = ranked[(ranked["status"] == "ok") & ranked[metric].notna()]
     best = None if ok.empty else ok.iloc[0]
@@ -103,7 +101,7 @@ def gather(folder: StudyFolder) -> Content:
             if r.status in ("diverged", "failed")
         ],
         study=written.read_text(encoding="utf-8"),
-        manifest=list(_flat("", manifest)),
+        manifest=lines(manifest),
         commands=_commands(folder, best is not None, len(ranked) < planned and not ended),
         records=records,
         ranked=ranked,
@@ -113,7 +111,7 @@ def gather(folder: StudyFolder) -> Content:
 def _headline(ranked: Any, best: Any, metric: str) -> str:
     if ranked.empty:
         return "No trial has finished yet."
-    tried = _count(len(ranked), "proposal")
+    tried = count(len(ranked), "proposal")
     if best is None:
         return f"None of {tried} finished with a {_WORDS[metric]} in all its trials, so there is no best stem."
     shown = dict(_facts(best, metric))
@@ -134,22 +132,22 @@ def _headline(ranked: Any, best: Any, metric: str) -> str:
 
 def _facts(best: Any, metric: str) -> list[tuple[str, str]]:
     facts = [
-        ("Validation loss", _loss(best) if metric == "loss" else _GAP),
-        ("Validation top-1", f"{_percent(best['top1'], best['top1_std'])} %"),
-        ("Test top-1", f"{_percent(best['test_top1'])} %"),
+        ("Validation loss", _loss(best) if metric == "loss" else GAP),
+        ("Validation top-1", f"{percent(best['top1'], best['top1_std'])} %"),
+        ("Test top-1", f"{percent(best['test_top1'])} %"),
         ("Multiply-adds", quantity(best["flops"])),
         ("Parameters", quantity(best["params"])),
-        ("Stem’s share", f"{_percent(best['stem_flops_share'])} %"),
-        ("Match error", f"{_signed(best['match_error'])} %"),
+        ("Stem’s share", f"{percent(best['stem_flops_share'])} %"),
+        ("Match error", f"{signed(best['match_error'])} %"),
     ]
-    return [(name, value) for name, value in facts if not value.startswith(_GAP)]
+    return [(name, value) for name, value in facts if not value.startswith(GAP)]
 
 
 def _progress(tried: int, planned: int, ended: bool) -> Iterator[str]:
     if tried < planned and ended:
-        yield f"The search ended with {tried} of {_count(planned, 'planned proposal')}: there were no more to try."
+        yield f"The search ended with {tried} of {count(planned, 'planned proposal')}: there were no more to try."
     elif tried < planned:
-        yield f"{tried} of {_count(planned, 'planned proposal')} are in so far: the order may still change."
+        yield f"{tried} of {count(planned, 'planned proposal')} are in so far: the order may still change."
 
 
 def _notes(ranked: Any, best: Any, records: list[TrialRecord], seeds: int) -> Iterator[str]:
@@ -177,7 +175,7 @@ def _notes(ranked: Any, best: Any, records: list[TrialRecord], seeds: int) -> It
             near = int((ranked["top1"][ranked["status"] == "ok"] >= best["top1"] - error).sum()) - 1
             text += (
                 f" The standard error of the best validation accuracy, from so many images, is "
-                f"{100 * error:.1f} points; {_count(near, 'other proposal')} came within that of it."
+                f"{100 * error:.1f} points; {count(near, 'other proposal')} came within that of it."
             )
         yield text
     if len(ranked) > 1:
@@ -198,37 +196,19 @@ def _images(record: TrialRecord) -> tuple[int, int]:
 
 def _cells(place: int, row: dict[str, Any], metric: str, seeds: int) -> dict[str, str]:
     return {
-        "rank": str(place) if row["status"] == "ok" and math.isfinite(row[metric]) else _GAP,
-        "label": row["label"] or _GAP,
+        "rank": str(place) if row["status"] == "ok" and math.isfinite(row[metric]) else GAP,
+        "label": row["label"] or GAP,
         "loss": _loss(row),
-        "validation": _percent(row["top1"], row["top1_std"]),
-        "test": _percent(row["test_top1"]),
+        "validation": percent(row["top1"], row["top1_std"]),
+        "test": percent(row["test_top1"]),
         "seeds": str(row["seeds"]) if row["seeds"] == seeds else f"{row['seeds']} of {seeds}",
         "params": quantity(row["params"]),
         "flops": quantity(row["flops"]),
-        "share": _percent(row["stem_flops_share"]),
-        "match": _signed(row["match_error"]),
-        "seconds": _number(row["seconds"], ".1f"),
+        "share": percent(row["stem_flops_share"]),
+        "match": signed(row["match_error"]),
+        "seconds": number(row["seconds"], ".1f"),
         "status": row["status"],
     }
-
-
-def _manifest(folder: StudyFolder) -> dict[str, Any]:
-    try:
-        manifest = folder.read_json("manifest.json")
-    except StudyError:  # a report without it is better than none
-        return {}
-    return manifest if isinstance(manifest, dict) else {}
-
-
-def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(f"{name}.{key}".lstrip("."), item)
-    elif isinstance(value, list):
-        yield name, ", ".join(map(str, value)) or "none"
-    else:
-        yield name, _GAP if value in (None, "") else str(value)
 
 
 def _commands(folder: StudyFolder, has_best: bool, unfinished: bool) -> list[tuple[str, str]]:
@@ -242,33 +222,6 @@ def _commands(folder: StudyFolder, has_best: bool, unfinished: bool) -> list[tup
     return [*commands, ("Run the same search again", f"stemlab search {study} --out {shlex.quote(path + '-again')}")]
 
 
-def quantity(value: float) -> str:
-    """Return a count in three digits with its SI prefix: 8.02 M."""
-    if not math.isfinite(value):
-        return _GAP
-    scaled, prefix = prefixed(value)
-    if not prefix:
-        return f"{value:.0f}"
-    return f"{scaled:.{2 if scaled < 9.995 else 1 if scaled < 99.95 else 0}f} {prefix}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
-
-
 def _loss(row: Any) -> str:
-    text = _number(row["loss"], ".4f")
+    text = number(row["loss"], ".4f")
     return f"{text} ± {row['loss_std']:.4f}" if math.isfinite(row["loss_std"]) else text
-
-
-def _percent(share: float, deviation: float = math.nan) -> str:
-    text = _number(100 * share, ".1f")
-    return f"{text} ± {100 * deviation:.1f}" if math.isfinite(deviation) else text
-
-
-def _signed(share: float) -> str:
-    return _number(100 * share, "+.2f").replace("-", "−")
-
-
-def _number(value: float, form: str) -> str:
-    return format(value, form) if math.isfinite(value) else _GAP

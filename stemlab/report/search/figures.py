@@ -1,28 +1,19 @@
-"""The figures of a report. They draw numbers that are given to them and work nothing out.
-
-Every mark differs by shape or dashes as well as by colour, so that a figure reads in grey and by every eye.
-The colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/).
-"""
+"""The figures of a search. They draw numbers that are given to them and work nothing out."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..records import TrialRecord
+from ...records import TrialRecord
+from ..svg import BLUE, GREEN, GREY, INK, LEGEND, PALE, VERMILLION, blank
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
-INK, GREY, PALE = "#222222", "#767676", "#bdbdbd"
 
 _OTHERS, _BROKEN = "the others", "diverged or failed"
 _HIGHLIGHTS = ((VERMILLION, "o"), (BLUE, "D"), (GREEN, "^"))
@@ -32,24 +23,6 @@ COSTS = {
     "stem_flops": (1e-6, "Multiply-adds of the stem (millions)"),
 }
 """What accuracy can be drawn against: the factor to the unit of the axis, and the axis label."""
-
-_LEGEND: Any = {"frameon": False, "fontsize": 8.5, "borderpad": 0.2}
-_STYLE: Any = {
-    "axes.edgecolor": GREY,
-    "axes.grid": True,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.size": 9.5,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.7,
-    "svg.fonttype": "none",
-    "text.color": INK,
-    "xtick.color": GREY,
-    "xtick.labelcolor": INK,
-    "ytick.color": GREY,
-    "ytick.labelcolor": INK,
-}
 
 
 def accuracy_against_cost(ranked: Any, front: NDArray[np.bool_], cost: str = "stem_flops_share") -> Figure:
@@ -64,7 +37,7 @@ def accuracy_against_cost(ranked: Any, front: NDArray[np.bool_], cost: str = "st
     deviation = 100 * ranked["top1_std"].to_numpy(dtype=float)
     drawn = np.isfinite(x) & np.isfinite(y)
     best = np.arange(len(y)) == 0
-    figure, axes = _blank(name, "Validation top-1 (%)")
+    figure, axes = blank(name, "Validation top-1 (%)")
     seeded = drawn & np.isfinite(deviation)
     axes.errorbar(x[seeded], y[seeded], deviation[seeded], fmt="none", ecolor=PALE, elinewidth=1.2, capsize=2.5)
     steps = np.flatnonzero(front & drawn)
@@ -92,7 +65,7 @@ def accuracy_against_cost(ranked: Any, front: NDArray[np.bool_], cost: str = "st
         at = (x[index], y[index])
         axes.annotate(str(index + 1), at, xytext=(6, 5), textcoords="offset points", fontsize=8.5, zorder=4)
     axes.margins(0.08, 0.1)
-    figure.legend(loc="outside upper left", ncols=3, handletextpad=0.2, columnspacing=1.4, **_LEGEND)
+    figure.legend(loc="outside upper left", ncols=3, handletextpad=0.2, columnspacing=1.4, **LEGEND)
     return figure
 
 
@@ -104,7 +77,7 @@ def learning_curves(records: Iterable[TrialRecord], highlights: Mapping[int | No
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = _blank("Epoch", "Validation top-1 (%)")
+    figure, axes = blank("Epoch", "Validation top-1 (%)")
     looks = dict(zip(highlights, _HIGHLIGHTS, strict=False))
     lines: dict[str, Any] = {}
     for record in records:
@@ -126,41 +99,13 @@ def learning_curves(records: Iterable[TrialRecord], highlights: Mapping[int | No
         (lines[text],) = axes.plot(x, y, markersize=4.5, **style)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     names = [text for text in (*highlights.values(), _OTHERS, _BROKEN) if text in lines]
-    legend = figure.legend([lines[text] for text in names], names, loc="outside lower left", **_LEGEND)
+    legend = figure.legend([lines[text] for text in names], names, loc="outside lower left", **LEGEND)
     for entry in legend.get_texts():
         entry.set_parse_math(False)  # a label is no formula, whatever dollar signs it has
     return figure
-
-
-def _blank(x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(5.7, 4.4), layout="constrained")
-        axes = figure.add_subplot(xlabel=x_label, ylabel=y_label)
-    axes.set_axisbelow(True)
-    return figure, axes
 
 
 def _curve(record: TrialRecord) -> tuple[list[float], list[float]]:
     rows = [(row.get("epoch"), row.get("top1")) for row in record.curve]
     known = [(x, 100 * y) for x, y in rows if x is not None and y is not None and math.isfinite(y)]
     return [x for x, _ in known], [y for _, y in known]
-
-
-def to_svg(figure: Figure, name: str, description: str) -> str:
-    """Return a figure as an <svg> element for a page; `name` keeps its ids apart from those of other figures.
-
-    The same figure gives the same text: no date, no random ids. Text stays text.
-    """
-    import matplotlib
-    from markupsafe import escape
-
-    file = io.StringIO()
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "stemlab"}):
-        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    text = file.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
-    return text.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)

@@ -1,0 +1,114 @@
+"""The design of an ablation in words, for a reader who has not run it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ...candidate import Candidate
+from ...design import Design, Nuisance
+from ...quantities import side
+from ...spec import AblationSpec, DataSpec, TrainSpec
+from ...spec.base import pair
+from ..numbers import count
+from .outcome import Outcome
+
+_RECIPE = {
+    "epochs": "epochs",
+    "optimizer": "optimizer",
+    "lr": "learning rate",
+    "weight_decay": "weight decay",
+    "batch_size": "batch size",
+    "schedule": "schedule",
+    "warmup_epochs": "warm-up epochs",
+    "label_smoothing": "label smoothing",
+    "clip_grad": "gradients clipped at",
+    "precision": "precision",
+}
+
+
+def design_words(study: AblationSpec, design: Design, example: Candidate | None) -> Iterator[str]:
+    """Yield a sentence or two for each thing that a reader must know; `example` is the baseline on the first draw."""
+    outcome = Outcome(study.ablate.outcome)
+    draws, seeds = len(design.draws), len(study.ablate.seeds)
+    factors, arms = count(len(design.factors), "factor"), count(len(design.arms), "arm")
+    yield f"{factors}, {arms}: {design.note}. The baseline is “{design.baseline.label}”."
+    total = len(design.cells) * seeds
+    said = f"seed {study.ablate.seeds[0]}" if seeds == 1 else f"the seeds {listed(map(str, study.ablate.seeds))}"
+    if design.nuisances:
+        drawn = listed(_range(nuisance) for nuisance in design.nuisances)
+        shared = "the same for every arm" if draws > 1 else "shared by all arms"
+        yield f"{count(draws, 'draw')} of {drawn}, {shared}, each trained with {said}: {total} trials."
+    else:
+        yield f"Every arm was trained with {said}: {total} trials."
+    unit = "draw by draw (a draw’s value is the mean over its seeds)" if draws > 1 else "seed by seed"
+    yield (
+        f"Arms are compared {unit}, so that what all arms share cancels out; intervals are of "
+        f"{study.ablate.confidence:.0%} and resample {'draws' if draws > 1 else 'seeds'}."
+    )
+    if example is None:
+        return
+    yield _diverged(outcome, example.data)
+    if outcome.name.startswith("test_"):
+        yield f"What is compared is the {outcome.words} after the last epoch. The test part chose nothing."
+    else:
+        yield f"What is compared is the {outcome.words} after the last epoch."
+    yield _data(example.data)
+    yield _recipe(example.train, {factor.path for factor in design.factors}, design.nuisances)
+    yield _body(example)
+
+
+def listed(words: Iterator[str] | Sequence[str], last: str = "and") -> str:
+    """Return words as a list in a sentence: a, b and c."""
+    *first, end = list(words)
+    return f"{', '.join(first)} {last} {end}" if first else end
+
+
+def _range(nuisance: Nuisance) -> str:
+    scale = ", logarithmic" if nuisance.log else ""
+    return f"{nuisance.name} ({nuisance.low:g} to {nuisance.high:g}{scale})"
+
+
+def _diverged(outcome: Outcome, data: DataSpec) -> str:
+    guess = f"ln {data.classes}" if outcome.is_loss else f"{100 / data.classes:.3g} %"
+    return (
+        f"A diverged run is a result: it counts as guessing does ({guess} for {data.classes} classes). A failed one "
+        "(the machine’s fault) is missing; pairs are formed of what both arms have."
+    )
+
+
+def _data(data: DataSpec) -> str:
+    train, validation, test = data.part_sizes
+    return (
+        f"Data: {data.name} at {side(pair(data.image_size), '×')} pixels, {data.classes} classes; {train} images to train on, "
+        f"{validation} to validate and {test} to test, the same in all trials. One test image is "
+        f"{100 / test:.2f} points."
+    )
+
+
+def _recipe(train: TrainSpec, factors: set[str], nuisances: Sequence[Nuisance]) -> str:
+    drawn = {nuisance.path for nuisance in nuisances}
+    words = []
+    for name, said in _RECIPE.items():
+        value, path = getattr(train, name), f"train.{name}"
+        if path in factors:
+            words.append(f"{said} by arm")
+        elif path in drawn:
+            words.append(f"{said} drawn")
+        elif value:
+            words.append(f"{said} {value:g}" if isinstance(value, int | float) else f"{said} {value}")
+    return f"Recipe: {', '.join(words)}."
+
+
+def _body(example: Candidate) -> str:
+    body, match = example.matched.model.body, example.model.match
+    text = (
+        f"Body of the baseline: width {body.dim}, {count(body.depth, 'block')}, {count(body.heads, 'head')}, "
+        f"on images of {side(pair(example.model.image_size), '×')} pixels."
+    )
+    if match is None:
+        return f"{text} Arms are not matched in cost."
+    what = {"flops": "multiply-adds", "params": "parameters"}.get(match.metric, match.metric)
+    return (
+        f"{text} Every arm’s body is adjusted ({listed(match.adjust)}) until the model has the {what} of the same body "
+        f"behind the reference stem, within {match.tolerance:.3g} of them; what remains is in the table of costs."
+    )
