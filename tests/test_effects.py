@@ -126,7 +126,11 @@ def test_where_fixes_a_factor_in_the_arms_that_can_open_it():
     ("compare", "where", "message"),
     [
         ({"nrm": ("batch", "none")}, {}, r"unknown factor 'nrm'; expected one of .*did you mean 'norm'"),
-        ({"norm": ("batch", "non")}, {}, r"'non' is no level of norm; expected one of batch, none \(did you mean 'none'"),
+        (
+            {"norm": ("batch", "non")},
+            {},
+            r"'non' is no level of norm; expected one of batch, none \(did you mean 'none'",
+        ),
         ({"norm": ("batch", "none")}, {"norm": "batch"}, "factor 'norm' is compared"),
         ({"norm": ("none", "none")}, {}, "compared with itself"),
         ({}, {}, "one factor or of two, got 0"),
@@ -161,9 +165,7 @@ def test_planted_additive_effects_are_found_exactly_in_any_connected_design(data
     }
     full = crossed(**factors)
     chosen = data.draw(st.lists(st.sampled_from(full), min_size=1, unique_by=label))
-    parts = {
-        (name, level): data.draw(st.integers(-5, 5)) for name, levels in factors.items() for level in levels
-    }
+    parts = {(name, level): data.draw(st.integers(-5, 5)) for name, levels in factors.items() for level in levels}
     if not connected(chosen):
         chosen = full
     arms = arm_table(chosen)
@@ -252,7 +254,7 @@ def test_with_one_draw_the_seeds_are_the_units():
 
 def test_frames_that_cannot_be_read_are_refused():
     frame = results(crossed(act=["relu", "gelu"]), additive({}), seeds=2)
-    with pytest.raises(SpecError, match=r"no column 'akt'; expected .*did you mean 'act'"):
+    with pytest.raises(SpecError, match=r"column \(='akt'\) is not in the frame; expected .*did you mean 'act'"):
         effects(frame, {"akt": ["relu", "gelu"]})
     frame["arm"] = "the same"
     with pytest.raises(SpecError, match="arm 'the same' has more than one level of a factor"):

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import SpecError, nearest, one_of, short
+from .checks import need_columns
 
 Levels = dict[str, str]
 Inner = Literal["averaged", "baseline"]
@@ -42,7 +43,7 @@ def contrast(
     (Box & Hunter 1961, Technometrics 3:311). `attrs["contexts"]` counts the contexts, 0 for a model. SpecError, which
     says what is missing, where that has no answer either.
     """
-    settings = levels_of(arms)
+    settings = open_levels(arms)
     factors = [str(name) for name in arms.columns]
     where = dict(where or {})
     _check(settings, factors, compare, where)
@@ -60,11 +61,19 @@ def contrast(
     return series
 
 
+def contrasted(by_unit: Any, weights: Any) -> Any:
+    """Return the value of a contrast in each unit that has all its arms, a Series, from what `units` returned.
+
+    It is exactly zero where it is no more than rounding leaves of equal values.
+    """
+    used = by_unit[weights.index].dropna()
+    values = used @ weights
+    return values.mask(values.abs() <= 1e-12 * (used.abs() @ weights.abs()), 0.0)
+
+
 def arm_levels(frame: Any, factors: Sequence[str], by: str = "arm") -> Any:
     """Return the levels of each arm of a results frame, in the order of its arms: the `arms` of `contrast`."""
-    for name in (by, *factors):
-        if name not in frame.columns:
-            raise SpecError(f"no column {short(name)}; expected {one_of(frame.columns)}{nearest(name, frame.columns)}")
+    need_columns(frame, by, *factors)
     rows = frame[[by, *factors]].drop_duplicates()
     twice = rows[by][rows[by].duplicated()]
     if len(twice):
@@ -72,7 +81,7 @@ def arm_levels(frame: Any, factors: Sequence[str], by: str = "arm") -> Any:
     return rows.set_index(by)
 
 
-def levels_of(arms: Any) -> dict[str, Levels]:
+def open_levels(arms: Any) -> dict[str, Levels]:
     """Return for each arm the levels of the factors that it has open."""
     return {
         str(arm): {str(name): str(level) for name, level in row.items() if not pd.isna(level)}
