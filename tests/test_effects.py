@@ -93,6 +93,13 @@ def test_an_outer_factor_is_averaged_over_what_only_one_side_opens():
     }
 
 
+def test_the_arm_that_one_inner_factor_at_a_time_was_changed_from_stands_for_them():
+    inner = one_at_a_time(norm=["layer", "batch", "none"], act=["relu", "gelu"])
+    arms = arm_table([{"stem": "conv", **s} for s in reversed(inner)] + [{"stem": "patch"}])
+    weights = contrast(arms, {"stem": ("patch", "conv")}, inner="baseline")
+    assert dict(weights) == {"stem=patch": -1.0, "stem=conv, norm=layer, act=relu": 1.0}
+
+
 def test_an_inner_factor_is_compared_where_it_is_open():
     weights = contrast(arm_table(STEMS), {"norm": ("batch", "none")})
     assert dict(weights) == {label(s): 0.5 if s["norm"] == "none" else -0.5 for s in STEMS if "norm" in s}

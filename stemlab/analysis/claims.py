@@ -14,7 +14,7 @@ from ..errors import InfeasibleError, SpecError, nearest, one_of, short
 from ..spec.bound import Bound
 from ..spec.claims import ClaimSpec, Within
 from ..spec.study import Quantity
-from .contrasts import Inner, arm_levels, contrast, contrasted
+from .contrasts import Inner, arm_levels, contrast, contrasted, in_order
 from .paired import interval
 from .result import Result
 from .units import units
@@ -98,7 +98,7 @@ def judge(
     what a diverged run counts as; one without counts as missing. Costs have a point for an interval.
     """
     check(claims, factors, columns=list(frame.columns))
-    arms = arm_levels(frame, list(factors), by)
+    arms = in_order(arm_levels(frame, list(factors), by), factors)
     settings = (confidence, resamples, seed)
     rows = []
     for claim in claims:

@@ -36,7 +36,8 @@ def contrast(
     The effect is the mean over contexts: the settings of the other factors in which all cells compared have an arm.
     So it is the difference of marginal means in a full factorial, and an arm minus the baseline where one factor is
     changed at a time. Factors that only one side opens (those inside an option of the factor compared) make no
-    context: their levels are `averaged`, or with `baseline` the first of their arms stands for all.
+    context: their levels are `averaged`, or with `baseline` that arm stands for all which differs least from the others
+    (the one that one factor at a time was changed from), the first of equals.
 
     Where no context has all cells, as in a fraction, it is the least-squares estimate in a model of main effects (for
     an interaction: and all two-factor interactions), which is the difference of marginal means in a regular fraction
@@ -52,7 +53,7 @@ def contrast(
     weights: dict[str, float] = {}
     for context in contexts:
         for (sign, _), found in zip(_combinations(compare), context, strict=True):
-            members = found[:1] if inner == "baseline" else found
+            members = [_centre(found, settings)] if inner == "baseline" else found
             weights |= {arm: sign / len(members) / len(contexts) for arm in members}
     if not contexts:
         weights = _least_squares(settings, compare, where)
@@ -79,6 +80,13 @@ def arm_levels(frame: Any, factors: Sequence[str], by: str = "arm") -> Any:
     if len(twice):
         raise SpecError(f"arm {short(twice.iloc[0])} has more than one level of a factor")
     return rows.set_index(by)
+
+
+def in_order(arms: Any, factors: Mapping[str, Sequence[str]]) -> Any:
+    """Return the arms sorted by their levels, the baseline of each factor first."""
+    places = {name: {level: place for place, level in enumerate(levels)} for name, levels in factors.items()}
+    order = pd.DataFrame({name: arms[name].map(places[name]) for name in factors}, index=arms.index)
+    return arms.loc[order.sort_values(list(factors), kind="stable").index]
 
 
 def open_levels(arms: Any) -> dict[str, Levels]:
@@ -163,6 +171,10 @@ def _contexts(cells: list[list[str]], others: Sequence[str], settings: dict[str,
     for key in groups[0]:
         if all(key in found for found in groups):
             yield from _contexts([found[key] for found in groups], rest, settings)
+
+
+def _centre(arms: list[str], settings: dict[str, Levels]) -> str:
+    return min(arms, key=lambda arm: sum(len(settings[arm].items() ^ settings[other].items()) for other in arms))
 
 
 def _least_squares(

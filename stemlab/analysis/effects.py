@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import SpecError
-from .contrasts import Inner, arm_levels, contrast, contrasted
+from .contrasts import Inner, arm_levels, contrast, contrasted, in_order
 from .paired import holm, interval, sign_flip
 from .result import Result
 from .units import units
@@ -38,7 +38,7 @@ def effects(
     of differences. Effects that the arms do not tell are left out, and `method` says which. `inner` is that of
     `contrast`: `baseline` for designs that change one factor at a time.
     """
-    arms = _in_order(arm_levels(frame, list(factors), by), factors)
+    arms = in_order(arm_levels(frame, list(factors), by), factors)
     by_unit = units(frame, value, by).dropna(axis=1, how="all")
     arms = arms[[arm in by_unit.columns for arm in arms.index]]
     rows: list[dict[str, Any]] = []
@@ -70,13 +70,6 @@ def effects(
     found = pd.DataFrame(rows, columns=[name for name in _COLUMNS if name != "p_corrected"])
     found["p_corrected"] = holm(found["p"].to_numpy(dtype=float))
     return Result("Effects", found[_COLUMNS], _method(confidence, modelled, list(unknown)))
-
-
-def _in_order(arms: Any, factors: Mapping[str, Sequence[str]]) -> Any:
-    """Return the arms with the baseline of each factor first."""
-    places = {name: {level: place for place, level in enumerate(levels)} for name, levels in factors.items()}
-    order = pd.DataFrame({name: arms[name].map(places[name]) for name in factors}, index=arms.index)
-    return arms.loc[order.sort_values(list(factors), kind="stable").index]
 
 
 def _comparisons(factors: Mapping[str, Sequence[str]], interactions: bool) -> Iterator[dict[str, tuple[str, str]]]:
