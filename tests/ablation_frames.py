@@ -39,7 +39,14 @@ def arm_table(settings):
 def results(settings, value, draws=1, seeds=1):
     """A results frame; `value(setting, draw, seed)` gives what a run came to."""
     rows = [
-        {"arm": label(setting), **setting, "draw": draw, "seed": seed, "status": "ok", "value": value(setting, draw, seed)}
+        {
+            "arm": label(setting),
+            **setting,
+            "draw": draw,
+            "seed": seed,
+            "status": "ok",
+            "value": value(setting, draw, seed),
+        }
         for draw in range(draws)
         for setting in settings
         for seed in range(seeds)

@@ -93,6 +93,13 @@ def test_an_outer_factor_is_averaged_over_what_only_one_side_opens():
     }
 
 
+def test_the_arm_that_one_inner_factor_at_a_time_was_changed_from_stands_for_them():
+    inner = one_at_a_time(norm=["layer", "batch", "none"], act=["relu", "gelu"])
+    arms = arm_table([{"stem": "conv", **s} for s in reversed(inner)] + [{"stem": "patch"}])
+    weights = contrast(arms, {"stem": ("patch", "conv")}, inner="baseline")
+    assert dict(weights) == {"stem=patch": -1.0, "stem=conv, norm=layer, act=relu": 1.0}
+
+
 def test_an_inner_factor_is_compared_where_it_is_open():
     weights = contrast(arm_table(STEMS), {"norm": ("batch", "none")})
     assert dict(weights) == {label(s): 0.5 if s["norm"] == "none" else -0.5 for s in STEMS if "norm" in s}
@@ -126,7 +133,11 @@ def test_where_fixes_a_factor_in_the_arms_that_can_open_it():
     ("compare", "where", "message"),
     [
         ({"nrm": ("batch", "none")}, {}, r"unknown factor 'nrm'; expected one of .*did you mean 'norm'"),
-        ({"norm": ("batch", "non")}, {}, r"'non' is no level of norm; expected one of batch, none \(did you mean 'none'"),
+        (
+            {"norm": ("batch", "non")},
+            {},
+            r"'non' is no level of norm; expected one of batch, none \(did you mean 'none'",
+        ),
         ({"norm": ("batch", "none")}, {"norm": "batch"}, "factor 'norm' is compared"),
         ({"norm": ("none", "none")}, {}, "compared with itself"),
         ({}, {}, "one factor or of two, got 0"),
@@ -161,9 +172,7 @@ def test_planted_additive_effects_are_found_exactly_in_any_connected_design(data
     }
     full = crossed(**factors)
     chosen = data.draw(st.lists(st.sampled_from(full), min_size=1, unique_by=label))
-    parts = {
-        (name, level): data.draw(st.integers(-5, 5)) for name, levels in factors.items() for level in levels
-    }
+    parts = {(name, level): data.draw(st.integers(-5, 5)) for name, levels in factors.items() for level in levels}
     if not connected(chosen):
         chosen = full
     arms = arm_table(chosen)
@@ -252,7 +261,7 @@ def test_with_one_draw_the_seeds_are_the_units():
 
 def test_frames_that_cannot_be_read_are_refused():
     frame = results(crossed(act=["relu", "gelu"]), additive({}), seeds=2)
-    with pytest.raises(SpecError, match=r"no column 'akt'; expected .*did you mean 'act'"):
+    with pytest.raises(SpecError, match=r"column \(='akt'\) is not in the frame; expected .*did you mean 'act'"):
         effects(frame, {"akt": ["relu", "gelu"]})
     frame["arm"] = "the same"
     with pytest.raises(SpecError, match="arm 'the same' has more than one level of a factor"):

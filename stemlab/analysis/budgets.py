@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from ..errors import SpecError, nearest, one_of, short
-from .contrasts import arm_levels, levels_of
+from .checks import need_columns
+from .contrasts import arm_levels, contrasted, open_levels
 from .paired import interval
 from .result import Result
-from .units import table, unit_of
+from .units import unit_of, units
 
 Array = NDArray[np.float64]
 _TAU = (
@@ -42,7 +43,7 @@ def rank_correlation(
     has one row, of epoch 0. Runs that failed have no place here. Rows: epoch (of the longest schedule), share, tau,
     low, high, units.
     """
-    _columns(curves, (by, "draw", "seed", "epoch", value))
+    need_columns(curves, by, "draw", "seed", "epoch", value)
     filled = {arm: _filled(rows, value, limit, arm) for arm, rows in curves.groupby(by, sort=False)}
     if len(filled) < 2:
         raise SpecError("ranks need two arms")
@@ -54,22 +55,22 @@ def rank_correlation(
         runs.iloc[:, [epoch * schedule // longest - 1 for epoch in grid]].groupby(level=unit_of(curves)).mean()
         for runs, schedule in zip(filled.values(), schedules, strict=True)
     ]
-    units = sorted(set.intersection(*(set(means.index) for means in by_arm)))
-    if not units:
+    common = sorted(set.intersection(*(set(means.index) for means in by_arm)))
+    if not common:
         raise SpecError("the arms have no draw or seed in common, so they cannot be ranked")
     # (units, arms, epochs)
-    values = np.stack([means.loc[units].to_numpy(dtype=float) for means in by_arm], axis=1)
+    values = np.stack([means.loc[common].to_numpy(dtype=float) for means in by_arm], axis=1)
     ranks = rankdata(values, axis=1)
-    weights = _resampled(len(units), resamples, seed)
+    weights = _resampled(len(common), resamples, seed)
     sums = np.einsum("ru,uae->rae", weights, ranks)
     rows = []
     for index, epoch in enumerate(grid):
         found = _tau(sums[:, :, index], sums[:, :, -1])
-        rows.append(dict(epoch=epoch, share=epoch / longest, **_summary(found, confidence), units=len(units)))
+        rows.append(dict(epoch=epoch, share=epoch / longest, **_summary(found, confidence), units=len(common)))
     return Result(
         "Rank correlation with the end of training",
         pd.DataFrame(rows, columns=["epoch", "share", "tau", "low", "high", "units"]),
-        _TAU.format(confidence=confidence, units=len(units)) + " Arms of shorter schedules by share of their own.",
+        _TAU.format(confidence=confidence, units=len(common)) + " Arms of shorter schedules by share of their own.",
     )
 
 
@@ -89,8 +90,7 @@ def rank_between(
     low, high, arms, units. Two levels with fewer than two settings in common have no row.
     """
     pairs = _pairs(frame, factors, factor, by)
-    _columns(frame, ("draw", "seed", value))
-    by_unit = table(frame, value, by)
+    by_unit = units(frame, value, by)
     rows = []
     for (first, second), matched in pairs.items():
         used = by_unit[[arm for pair in matched for arm in pair]].dropna()
@@ -115,7 +115,7 @@ def schedule_gap(
     value: str = "value",
     by: str = "arm",
     confidence: float = 0.95,
-    resamples: int = 2000,
+    resamples: int = 10_000,
     seed: int = 0,
 ) -> Result:
     """Return how much each shorter schedule falls short of the longest, in each setting of the other factors.
@@ -124,16 +124,15 @@ def schedule_gap(
     over units), low, high, n (units that have both). The interval is that of a paired difference.
     """
     pairs = _pairs(frame, factors, factor, by)
-    _columns(frame, ("draw", "seed", value))
-    by_unit = table(frame, value, by)
+    by_unit = units(frame, value, by)
     longest = max((second for _, second in pairs), key=_number, default="")
-    settings = levels_of(arm_levels(frame, factors, by))
+    settings = open_levels(arm_levels(frame, factors, by))
     rows = []
     for (first, second), matched in pairs.items():
         if second != longest:
             continue
         for short_arm, long_arm in matched:
-            gaps = (by_unit[long_arm] - by_unit[short_arm]).dropna().to_numpy(dtype=float)
+            gaps = contrasted(by_unit, pd.Series({long_arm: 1.0, short_arm: -1.0})).to_numpy(dtype=float)
             low, high = interval(gaps, confidence, resamples, seed)
             rest = ", ".join(f"{n}={level}" for n, level in settings[short_arm].items() if n != factor)
             gap = gaps.mean() if len(gaps) else np.nan
@@ -143,12 +142,6 @@ def schedule_gap(
         pd.DataFrame(rows, columns=["setting", factor, "longest", "gap", "low", "high", "n"]),
         f"Value at {factor}={longest} minus value at the shorter one, paired by unit; {confidence:.0%} intervals.",
     )
-
-
-def _columns(frame: Any, names: Sequence[str]) -> None:
-    for name in names:
-        if name not in frame.columns:
-            raise SpecError(f"no column {short(name)}; expected {one_of(frame.columns)}{nearest(name, frame.columns)}")
 
 
 def _filled(rows: Any, value: str, limit: float | None, arm: str) -> Any:
@@ -173,7 +166,7 @@ def _pairs(frame: Any, factors: Sequence[str], factor: str, by: str) -> dict[tup
     """Return (level, larger level) -> pairs of arms that differ in the factor alone."""
     if factor not in factors:
         raise SpecError(f"unknown factor {short(factor)}; expected {one_of(factors)}{nearest(factor, factors)}")
-    settings = levels_of(arm_levels(frame, factors, by))
+    settings = open_levels(arm_levels(frame, factors, by))
     levels = sorted({found[factor] for found in settings.values() if factor in found}, key=_number)
 
     def rest(level: str) -> dict[tuple[tuple[str, str], ...], str]:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import SpecError, nearest, one_of, short
+from .checks import need_columns
 
 Levels = dict[str, str]
 Inner = Literal["averaged", "baseline"]
@@ -35,14 +36,15 @@ def contrast(
     The effect is the mean over contexts: the settings of the other factors in which all cells compared have an arm.
     So it is the difference of marginal means in a full factorial, and an arm minus the baseline where one factor is
     changed at a time. Factors that only one side opens (those inside an option of the factor compared) make no
-    context: their levels are `averaged`, or with `baseline` the first of their arms stands for all.
+    context: their levels are `averaged`, or with `baseline` that arm stands for all which differs least from the others
+    (the one that one factor at a time was changed from), the first of equals.
 
     Where no context has all cells, as in a fraction, it is the least-squares estimate in a model of main effects (for
     an interaction: and all two-factor interactions), which is the difference of marginal means in a regular fraction
     (Box & Hunter 1961, Technometrics 3:311). `attrs["contexts"]` counts the contexts, 0 for a model. SpecError, which
     says what is missing, where that has no answer either.
     """
-    settings = levels_of(arms)
+    settings = open_levels(arms)
     factors = [str(name) for name in arms.columns]
     where = dict(where or {})
     _check(settings, factors, compare, where)
@@ -51,7 +53,7 @@ def contrast(
     weights: dict[str, float] = {}
     for context in contexts:
         for (sign, _), found in zip(_combinations(compare), context, strict=True):
-            members = found[:1] if inner == "baseline" else found
+            members = [_centre(found, settings)] if inner == "baseline" else found
             weights |= {arm: sign / len(members) / len(contexts) for arm in members}
     if not contexts:
         weights = _least_squares(settings, compare, where)
@@ -60,11 +62,19 @@ def contrast(
     return series
 
 
+def contrasted(by_unit: Any, weights: Any) -> Any:
+    """Return the value of a contrast in each unit that has all its arms, a Series, from what `units` returned.
+
+    It is exactly zero where it is no more than rounding leaves of equal values.
+    """
+    used = by_unit[weights.index].dropna()
+    values = used @ weights
+    return values.mask(values.abs() <= 1e-12 * (used.abs() @ weights.abs()), 0.0)
+
+
 def arm_levels(frame: Any, factors: Sequence[str], by: str = "arm") -> Any:
     """Return the levels of each arm of a results frame, in the order of its arms: the `arms` of `contrast`."""
-    for name in (by, *factors):
-        if name not in frame.columns:
-            raise SpecError(f"no column {short(name)}; expected {one_of(frame.columns)}{nearest(name, frame.columns)}")
+    need_columns(frame, by, *factors)
     rows = frame[[by, *factors]].drop_duplicates()
     twice = rows[by][rows[by].duplicated()]
     if len(twice):
@@ -72,7 +82,14 @@ def arm_levels(frame: Any, factors: Sequence[str], by: str = "arm") -> Any:
     return rows.set_index(by)
 
 
-def levels_of(arms: Any) -> dict[str, Levels]:
+def in_order(arms: Any, factors: Mapping[str, Sequence[str]]) -> Any:
+    """Return the arms sorted by their levels, the baseline of each factor first."""
+    places = {name: {level: place for place, level in enumerate(levels)} for name, levels in factors.items()}
+    order = pd.DataFrame({name: arms[name].map(places[name]) for name in factors}, index=arms.index)
+    return arms.loc[order.sort_values(list(factors), kind="stable").index]
+
+
+def open_levels(arms: Any) -> dict[str, Levels]:
     """Return for each arm the levels of the factors that it has open."""
     return {
         str(arm): {str(name): str(level) for name, level in row.items() if not pd.isna(level)}
@@ -154,6 +171,10 @@ def _contexts(cells: list[list[str]], others: Sequence[str], settings: dict[str,
     for key in groups[0]:
         if all(key in found for found in groups):
             yield from _contexts([found[key] for found in groups], rest, settings)
+
+
+def _centre(arms: list[str], settings: dict[str, Levels]) -> str:
+    return min(arms, key=lambda arm: sum(len(settings[arm].items() ^ settings[other].items()) for other in arms))
 
 
 def _least_squares(

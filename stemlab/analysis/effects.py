@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from ..errors import SpecError
-from .contrasts import Inner, arm_levels, contrast
+from .contrasts import Inner, arm_levels, contrast, contrasted, in_order
 from .paired import holm, interval, sign_flip
 from .result import Result
-from .units import table
+from .units import units
 
 _COLUMNS = ["kind", "factor", "level", "baseline", "difference", "low", "high", "p", "p_corrected", "n"]
 
@@ -26,7 +26,7 @@ def effects(
     interactions: bool = True,
     inner: Inner = "averaged",
     confidence: float = 0.95,
-    resamples: int = 2000,
+    resamples: int = 10_000,
     seed: int = 0,
 ) -> Result:
     """Return the main effect of each level of each factor against its baseline, and the two-factor interactions.
@@ -38,8 +38,8 @@ def effects(
     of differences. Effects that the arms do not tell are left out, and `method` says which. `inner` is that of
     `contrast`: `baseline` for designs that change one factor at a time.
     """
-    arms = _in_order(arm_levels(frame, list(factors), by), factors)
-    by_unit = table(frame, value, by).dropna(axis=1, how="all")
+    arms = in_order(arm_levels(frame, list(factors), by), factors)
+    by_unit = units(frame, value, by).dropna(axis=1, how="all")
     arms = arms[[arm in by_unit.columns for arm in arms.index]]
     rows: list[dict[str, Any]] = []
     unknown: dict[str, None] = {}
@@ -52,8 +52,7 @@ def effects(
             unknown[name if len(compare) == 2 else f"{name}={compare[name][1]}"] = None
             continue
         modelled = modelled or weights.attrs["contexts"] == 0
-        values = by_unit[weights.index].to_numpy(dtype=float) @ weights.to_numpy()
-        differences = values[np.isfinite(values)]
+        differences = contrasted(by_unit, weights).to_numpy(dtype=float)
         low, high = interval(differences, confidence, resamples, seed)
         rows.append(
             {
@@ -71,13 +70,6 @@ def effects(
     found = pd.DataFrame(rows, columns=[name for name in _COLUMNS if name != "p_corrected"])
     found["p_corrected"] = holm(found["p"].to_numpy(dtype=float))
     return Result("Effects", found[_COLUMNS], _method(confidence, modelled, list(unknown)))
-
-
-def _in_order(arms: Any, factors: Mapping[str, Sequence[str]]) -> Any:
-    """Return the arms with the baseline of each factor first."""
-    places = {name: {level: place for place, level in enumerate(levels)} for name, levels in factors.items()}
-    order = pd.DataFrame({name: arms[name].map(places[name]) for name in factors}, index=arms.index)
-    return arms.loc[order.sort_values(list(factors), kind="stable").index]
 
 
 def _comparisons(factors: Mapping[str, Sequence[str]], interactions: bool) -> Iterator[dict[str, tuple[str, str]]]:

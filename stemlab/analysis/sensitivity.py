@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
-from ..errors import SpecError, nearest, one_of, short
+from ..errors import SpecError
+from .checks import need_columns
 from .result import Result
 
 Array = NDArray[np.float64]
@@ -38,9 +39,7 @@ def sensitivity(
     each of its coefficients, so shares are missing below 2 * (nuisances + 1) draws. A nuisance that an arm has not
     opened, or that is the same in all its draws, has no row.
     """
-    for name in (by, "draw", value, *nuisances):
-        if name not in frame.columns:
-            raise SpecError(f"no column {short(name)}; expected {one_of(frame.columns)}{nearest(name, frame.columns)}")
+    need_columns(frame, by, "draw", value, *nuisances)
     if not nuisances:
         raise SpecError("nothing was drawn: sensitivity needs a nuisance")
     rows: list[dict[str, Any]] = []
