@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -106,7 +107,10 @@ class Study:
         from .analysis.paired import compare
 
         if what == "arm":
-            return compare(self.records, self.design.baseline.label, value, confidence=self._confidence)
+            baseline = self.design.baseline.label
+            found = compare(self.records, baseline, value, confidence=self._confidence)
+            measured = self.objective[0] if value == "value" else value
+            return replace(found, title=f"{measured} of each arm against that of “{baseline}”")
         return self._effects(value, of=what)
 
     def edf(self, by: str = "arm", value: str = "error") -> Result:
