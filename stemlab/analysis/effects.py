@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ..errors import SpecError, nearest, one_of, short
 from .contrasts import Inner, arm_levels, contrast, contrasted, in_order
@@ -75,9 +76,8 @@ def effects(
         )
     found = pd.DataFrame(rows, columns=[name for name in _COLUMNS if name != "p_corrected"])
     found["p_corrected"] = holm(found["p"].to_numpy(dtype=float))
-    return Result(
-        "Effects" if of is None else f"Effects of {of}", found[_COLUMNS], _method(confidence, modelled, list(unknown))
-    )
+    method = _method(found["n"].to_numpy(), confidence, modelled, list(unknown))
+    return Result("Effects" if of is None else f"Effects of {of}", found[_COLUMNS], method)
 
 
 def _comparisons(factors: Mapping[str, Sequence[str]], interactions: bool) -> Iterator[dict[str, tuple[str, str]]]:
@@ -88,11 +88,18 @@ def _comparisons(factors: Mapping[str, Sequence[str]], interactions: bool) -> It
         yield from ({first: one, second: other} for one, other in product(against[first], against[second]))
 
 
-def _method(confidence: float, modelled: bool, unknown: Sequence[str]) -> str:
+def _method(n: NDArray[np.int64], confidence: float, modelled: bool, unknown: Sequence[str]) -> str:
     text = [
         "Contrasts over the arms, averaged over the settings of the other factors, paired by unit; "
         f"{confidence:.0%} studentized bootstrap intervals, sign-flip tests, Holm's correction over the table."
     ]
+    most = int(n.max(initial=0))
+    least = (n > 0).sum() * 2.0 ** (1 - most)
+    if most > 0 and least > 1 - confidence:
+        text.append(
+            f"With {most} units and {len(n)} effects p_corrected cannot be below {min(least, 1.0):.2g} whatever the "
+            "effects: look at the intervals, or at fewer effects."
+        )
     if modelled:
         text.append("Where no arms differ in a factor alone (a fraction): least squares, so effects may be aliased.")
     if unknown:
