@@ -14,19 +14,21 @@ from .gutter import MapScale
 from .style import SOFT
 from .text import clean, wrap
 
-_MARGIN, _BETWEEN, _BELOW, _BROADEST, _SMALL = 18.0, 34.0, 24.0, 1700.0, 9.5
+_MARGIN, _BETWEEN, _BELOW, _SMALL = 18.0, 34.0, 24.0, 9.5
 
 
 def diagram(
     traces: Trace | Sequence[Trace],
     titles: str | Sequence[str] | None = None,
     notes: str | Sequence[str] | None = None,
+    broadest: float = 1700.0,
 ) -> str:
     """Return the picture of stems, given by their traces, as a self-contained SVG document.
 
     Each stem is a column, all on one scale: boxes are wider the more channels they give; beside each row stand the
     map it gives, its total stride, its receptive field in pixels, and its share of the stem's flops. `titles` and
-    `notes` (a line below the title) are one for each stem. The same stems give the same text. Needs no torch.
+    `notes` (a line below the title) are one for each stem; stems stand in rows that are at most so many pixels
+    `broadest`. The same stems give the same text. Needs no torch.
     """
     if isinstance(traces, Trace):
         traces = [traces]
@@ -41,7 +43,7 @@ def diagram(
 
     canvas = Canvas()
     y, right = _MARGIN, 0.0
-    for row in _rows(made):
+    for row in _rows(made, broadest):
         end = _draw_row(canvas, row, y, longest)
         right = max(right, sum(column.width + _BETWEEN for column in row) - _BETWEEN)
         y = end + _BELOW
@@ -58,13 +60,13 @@ def diagram(
     )
 
 
-def _rows(columns: Sequence[Column]) -> list[list[Column]]:
-    """Return the columns in rows that stay legible on a page."""
+def _rows(columns: Sequence[Column], broadest: float) -> list[list[Column]]:
+    """Return the columns in rows no broader than that, but for a single column that is."""
     rows: list[list[Column]] = []
     taken = 0.0
     for column in columns:
         taken += _BETWEEN + column.width
-        if not rows or taken > _BROADEST:
+        if not rows or taken > broadest:
             rows.append([])
             taken = column.width
         rows[-1].append(column)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ...candidate import Candidate
 from ...design import Design, Nuisance
-from ...quantities import side
 from ...spec import AblationSpec, DataSpec, TrainSpec
 from ...spec.base import pair
 from ..numbers import count
@@ -26,12 +25,12 @@ _RECIPE = {
 }
 
 
-def design_words(study: AblationSpec, design: Design, example: Candidate | None) -> Iterator[str]:
-    """Yield a sentence or two for each thing that a reader must know; `example` is the baseline on the first draw."""
+def design_words(study: AblationSpec, design: Design, arms: Mapping[str, Candidate]) -> Iterator[str]:
+    """Yield a sentence or two for each thing that a reader must know; `arms` are as on the first draw, if known."""
     outcome = Outcome(study.ablate.outcome)
     draws, seeds = len(design.draws), len(study.ablate.seeds)
-    factors, arms = count(len(design.factors), "factor"), count(len(design.arms), "arm")
-    yield f"{factors}, {arms}: {design.note}. The baseline is “{design.baseline.label}”."
+    size = f"{count(len(design.factors), 'factor')}, {count(len(design.arms), 'arm')}"
+    yield f"{size}: {design.note}. The baseline is “{design.baseline.label}”."
     total = len(design.cells) * seeds
     said = f"seed {study.ablate.seeds[0]}" if seeds == 1 else f"the seeds {listed(map(str, study.ablate.seeds))}"
     if design.nuisances:
@@ -45,6 +44,7 @@ def design_words(study: AblationSpec, design: Design, example: Candidate | None)
         f"Arms are compared {unit}, so that what all arms share cancels out; intervals are of "
         f"{study.ablate.confidence:.0%} and resample {'draws' if draws > 1 else 'seeds'}."
     )
+    example = arms.get(design.baseline.label)
     if example is None:
         return
     yield _diverged(outcome, example.data)
@@ -53,11 +53,11 @@ def design_words(study: AblationSpec, design: Design, example: Candidate | None)
     else:
         yield f"What is compared is the {outcome.words} after the last epoch."
     yield _data(example.data)
-    yield _recipe(example.train, {factor.path for factor in design.factors}, design.nuisances)
+    yield _recipe([arm.train for arm in arms.values()], design.nuisances)
     yield _body(example)
 
 
-def listed(words: Iterator[str] | Sequence[str], last: str = "and") -> str:
+def listed(words: Iterable[str], last: str = "and") -> str:
     """Return words as a list in a sentence: a, b and c."""
     *first, end = list(words)
     return f"{', '.join(first)} {last} {end}" if first else end
@@ -79,23 +79,22 @@ def _diverged(outcome: Outcome, data: DataSpec) -> str:
 def _data(data: DataSpec) -> str:
     train, validation, test = data.part_sizes
     return (
-        f"Data: {data.name} at {side(pair(data.image_size), '×')} pixels, {data.classes} classes; {train} images to train on, "
+        f"Data: {data.name} at {_size(data.image_size)}, {data.classes} classes; {train} images to train on, "
         f"{validation} to validate and {test} to test, the same in all trials. One test image is "
         f"{100 / test:.2f} points."
     )
 
 
-def _recipe(train: TrainSpec, factors: set[str], nuisances: Sequence[Nuisance]) -> str:
+def _recipe(trains: Sequence[TrainSpec], nuisances: Sequence[Nuisance]) -> str:
     drawn = {nuisance.path for nuisance in nuisances}
     words = []
     for name, said in _RECIPE.items():
-        value, path = getattr(train, name), f"train.{name}"
-        if path in factors:
-            words.append(f"{said} by arm")
-        elif path in drawn:
+        values = list(dict.fromkeys(getattr(train, name) for train in trains))
+        if f"train.{name}" in drawn:
             words.append(f"{said} drawn")
-        elif value:
-            words.append(f"{said} {value:g}" if isinstance(value, int | float) else f"{said} {value}")
+        elif any(values):
+            each = [f"{value:g}" if isinstance(value, int | float) else str(value or "none") for value in values]
+            words.append(f"{said} {listed(each, 'or')}" + (" by arm" if len(each) > 1 else ""))
     return f"Recipe: {', '.join(words)}."
 
 
@@ -103,7 +102,7 @@ def _body(example: Candidate) -> str:
     body, match = example.matched.model.body, example.model.match
     text = (
         f"Body of the baseline: width {body.dim}, {count(body.depth, 'block')}, {count(body.heads, 'head')}, "
-        f"on images of {side(pair(example.model.image_size), '×')} pixels."
+        f"on images of {_size(example.model.image_size)}."
     )
     if match is None:
         return f"{text} Arms are not matched in cost."
@@ -112,3 +111,8 @@ def _body(example: Candidate) -> str:
         f"{text} Every arm’s body is adjusted ({listed(match.adjust)}) until the model has the {what} of the same body "
         f"behind the reference stem, within {match.tolerance:.3g} of them; what remains is in the table of costs."
     )
+
+
+def _size(size: int | tuple[int, int]) -> str:
+    height, width = pair(size)
+    return f"{height}×{width} pixels"

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 _LONGEST = 56
 
+MOST_BANDS = 4
+"""With more lines than this, only the first (the baseline) has its band: many bands hide one another."""
+
 
 @dataclass(frozen=True)
 class Line:
-    """One arm: its label and, for each x, the middle of a band and the band's ends (not numbers where there is none)."""
+    """One arm: its label and, for each x, the middle of a band and the band's ends (NaN where there is none)."""
 
     label: str
     x: Array
@@ -30,10 +33,12 @@ class Line:
     high: Array
 
     @classmethod
-    def of(cls, label: str, rows: Any, x: str, scale: float = 1.0, middle: str = "middle") -> Line:
+    def of(
+        cls, label: str, rows: Any, x: str, scale: float = 1.0, middle: str = "middle", x_scale: float = 1.0
+    ) -> Line:
         """Return the line of an arm's rows of a frame with `low` and `high`."""
         y = [scale * rows[name].to_numpy(dtype=float) for name in (middle, "low", "high")]
-        return cls(label, rows[x].to_numpy(dtype=float), *y)
+        return cls(label, x_scale * rows[x].to_numpy(dtype=float), *y)
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,18 @@ class Panel:
     ticks: Sequence[str] = ()
     """What x = 0, 1, ... are called, where they are no numbers."""
 
+    limits: tuple[float, float] | None = None
+    """The ends of the y axis, where they are to be others than those of the numbers."""
+
+    start: float | None = None
+    """Where the x axis begins, where not at the first number."""
+
 
 def lines(panels: Sequence[Panel], looks: Mapping[str, Look]) -> Figure:
-    """Draw panels side by side with one legend: the arms of `looks` as they look, all others thin and grey."""
+    """Draw panels side by side with one legend: the arms of `looks` as they look, all others thin and grey.
+
+    Of many arms, only the first has its band: see MOST_BANDS.
+    """
     from matplotlib.ticker import MaxNLocator
 
     shown = [label for label in looks if any(line.label == label for panel in panels for line in panel.lines)]
@@ -65,9 +79,14 @@ def lines(panels: Sequence[Panel], looks: Mapping[str, Look]) -> Figure:
         axis.set(xlabel=panel.x_label, ylabel=panel.y_label)
         if panel.log:
             axis.set_yscale("log")
+        banded = shown if len(shown) <= MOST_BANDS else shown[:1]
         for line in sorted(panel.lines, key=lambda line: line.label in looks):
-            handle = _draw(axis, line, panel, looks.get(line.label))
+            handle = _draw(axis, line, panel, looks.get(line.label), line.label in banded)
             handles.setdefault(line.label if line.label in looks else "", handle)
+        if panel.limits is not None:
+            axis.set_ylim(panel.limits)
+        if panel.start is not None:
+            axis.set_xlim(left=panel.start)
         if panel.ticks:
             axis.set_xticks(range(len(panel.ticks)), panel.ticks)
             if len(panel.ticks) > 8:
@@ -75,6 +94,8 @@ def lines(panels: Sequence[Panel], looks: Mapping[str, Look]) -> Figure:
         elif not panel.steps:
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     names = [*shown, *([""] if others else [])]
+    if len(names) == 1 and not others:
+        return figure
     texts = [shortened(label) if label else f"the other {len(others)} arms" for label in names]
     legend = figure.legend(
         [handles[name] for name in names],
@@ -90,9 +111,9 @@ def lines(panels: Sequence[Panel], looks: Mapping[str, Look]) -> Figure:
     return figure
 
 
-def _draw(axis: Any, line: Line, panel: Panel, look: Look | None) -> Any:
+def _draw(axis: Any, line: Line, panel: Panel, look: Look | None, band: bool) -> Any:
     banded = np.isfinite(line.low) & np.isfinite(line.high)
-    if look is not None and banded.any():
+    if look is not None and band and banded.any():
         step = "post" if panel.steps else None
         axis.fill_between(
             line.x[banded], line.low[banded], line.high[banded], step=step, color=look.colour, alpha=0.13, linewidth=0

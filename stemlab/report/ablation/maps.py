@@ -51,11 +51,15 @@ class Draws:
 
 def maps(arms: Sequence[Draws], x: Axis, y: Axis, value_label: str) -> Figure:
     """Draw a map an arm, all on one scale: a mark a draw, the darker the worse; a cross where a run diverged."""
+    import matplotlib
+
     rows, columns = -(-len(arms) // _COLUMNS), min(_COLUMNS, len(arms))
     figure, axes = sheet(2.3 * columns + 1.0, 2.35 * rows + 0.4, rows, columns, sharex=True, sharey=True)
     known = np.concatenate([arm.value[np.isfinite(arm.value)] for arm in arms])
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
-    options: dict[str, Any] = {"cmap": "cividis", "vmin": low, "vmax": high if high > low else low + 1e-9}
+    # Few enough shades that matplotlib draws their bar as paths: an image is nothing that a page may load.
+    shades = matplotlib.colormaps["cividis"].resampled(32)
+    options: dict[str, Any] = {"cmap": shades, "vmin": low, "vmax": high if high > low else low + 1e-9}
     for place, arm in enumerate(arms):
         axis = axes.flat[place]
         points = axis.scatter(arm.x, arm.y, c=arm.value, s=42, edgecolors=INK, linewidths=0.6, zorder=3, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from markupsafe import Markup
 
@@ -11,11 +12,14 @@ from ..tables import Table
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as SVG, and what stands below it. `natural` keeps its own size, on a line that can be scrolled."""
+    """A figure as SVG, and what stands below it.
+
+    `size` is `plain` (as broad as text), `wide` (as broad as the page), or `own`: its own size, scrolled if need be.
+    """
 
     svg: Markup
     caption: str
-    natural: bool = False
+    size: Literal["plain", "wide", "own"] = "plain"
 
 
 @dataclass(frozen=True)
