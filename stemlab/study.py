@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from .api import load
 from .errors import SpecError, StudyError, nearest, one_of, short
@@ -127,10 +127,9 @@ class Study:
     def _effects(self, value: str, of: str | None = None) -> Result:
         from .analysis.effects import effects
 
-        inner: Literal["baseline", "averaged"] = (
-            "baseline" if self.ablation.ablate.design == "one_at_a_time" else "averaged"
+        return effects(
+            self.records, self.design.levels, value, of=of, inner=self.design.inner, confidence=self._confidence
         )
-        return effects(self.records, self.design.levels, value, of=of, inner=inner, confidence=self._confidence)
 
     def sensitivity(self, by: str = "arm", value: str = "value") -> Result:
         """Return which share of the variance of an arm's results each nuisance has."""
@@ -166,6 +165,7 @@ class Study:
             validation=outcome.removeprefix("test_"),
             sign=sign,
             guessing=guessing(outcome, trials[0].data) if trials else {},
+            inner=design.inner,
             confidence=self._confidence,
         )
 
