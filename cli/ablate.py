@@ -85,7 +85,7 @@ def _show_plan(plan: Plan, json: bool) -> None:
     from stemlab.running import time_needed
 
     seconds, slots = time_needed(plan)
-    arms = [
+    arms: list[dict[str, Any]] = [
         {
             "arm": arm.label,
             "flops": candidate.matched.cost.flops,

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import space
 from .analysis.labels import compact, stem_label
@@ -70,6 +70,9 @@ class Arm:
 class Design:
     """Arms x draws. `baseline` is the first arm; `note` says in words how the arms were chosen.
 
+    `inner` says which arms stand for an option that holds other factors when it is compared with another option: all,
+    `averaged`, or the one at its own `baseline`.
+
     A draw holds a share (0..1) of the range for each nuisance: holes of one nuisance with different limits, in
     different arms, are drawn at the same place of their range.
     """
@@ -79,6 +82,7 @@ class Design:
     arms: tuple[Arm, ...]
     draws: tuple[dict[str, float], ...]
     note: str
+    inner: Literal["averaged", "baseline"]
     holes: tuple[Hole, ...]
 
     @property
@@ -158,6 +162,7 @@ class Design:
                 for number in range(settings.draws)
             ),
             note=note,
+            inner="baseline" if settings.design == "one_at_a_time" else "averaged",
             holes=holes,
         )
 

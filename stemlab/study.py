@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from .analysis.result import Result
-    from .design import Design, Factor
+    from .design import Design
 
 
 class Study:
@@ -96,53 +97,59 @@ class Study:
         chosen = ranking.best(records, metric, sign)
         return None if chosen is None else next(r.model for r in records if r.proposal == chosen)
 
-    def compare(self, factor: str = "arm", value: str = "value", **options: Any) -> Result:
-        """Return how far each arm, or each level of a factor, is from the baseline: paired differences with intervals.
+    def compare(self, what: str = "arm", value: str = "value") -> Result:
+        """Return how far the arms, or the levels of a factor, are from the baseline: paired differences, intervals.
 
-        `value` is any numeric column of `records`; the study's outcome unless given. `options` are those of
-        `stemlab.analysis.paired.compare`. StudyError for a search.
+        Levels are compared in the same settings of the other factors (`stemlab.analysis.effects`), arms with the
+        baseline arm (`stemlab.analysis.paired`). `value` is any numeric column of `records`: the study's outcome unless
+        given. StudyError for a search.
         """
         from .analysis.paired import compare
 
-        baseline = self.design.baseline.label
-        if factor != "arm":
-            baseline = self._factor(factor).levels[0]
-        return compare(self.records, baseline, value, factor, confidence=self._confidence, **options)
+        if what == "arm":
+            baseline = self.design.baseline.label
+            found = compare(self.records, baseline, value, confidence=self._confidence)
+            measured = self.objective[0] if value == "value" else value
+            return replace(found, title=f"{measured} of each arm against that of “{baseline}”")
+        return self._effects(value, of=what)
 
-    def edf(self, by: str = "arm", value: str = "error", **options: Any) -> Result:
+    def edf(self, by: str = "arm", value: str = "error") -> Result:
         """Return the error distribution function of each arm, or level of a factor, with its band."""
         from .analysis.edf import edf
 
-        if by != "arm":
-            self._factor(by)
-        return edf(self.records, value, by, confidence=self._confidence, **options)
+        self._check(by)
+        return edf(self.records, value, by, self._confidence)
 
-    def effects(self, value: str = "value", **options: Any) -> Result:
+    def effects(self, value: str = "value") -> Result:
         """Return the main effects of the factors and their interactions, with intervals."""
+        return self._effects(value)
+
+    def _effects(self, value: str, of: str | None = None) -> Result:
         from .analysis.effects import effects
 
-        return effects(self.records, self.design.levels, value, confidence=self._confidence, **options)
+        return effects(
+            self.records, self.design.levels, value, of=of, inner=self.design.inner, confidence=self._confidence
+        )
 
-    def sensitivity(self, by: str = "arm", value: str = "value", **options: Any) -> Result:
+    def sensitivity(self, by: str = "arm", value: str = "value") -> Result:
         """Return which share of the variance of an arm's results each nuisance has."""
         from .analysis.sensitivity import sensitivity
 
+        self._check(by)
         nuisances = {nuisance.name: nuisance.log for nuisance in self.design.nuisances}
-        return sensitivity(self.records, nuisances, value, by, confidence=self._confidence, **options)
+        return sensitivity(self.records, nuisances, value, by, self._confidence)
 
-    def divergence(self, by: str = "arm") -> Result:
+    def divergence(self) -> Result:
         """Return how many runs of each arm diverged, with intervals, and against the baseline."""
         from .analysis.divergence import divergence
 
-        baseline = self.design.baseline.label if by == "arm" else self._factor(by).levels[0]
-        return divergence(self.records, baseline, by, confidence=self._confidence)
+        return divergence(self.records, self.design.baseline.label, confidence=self._confidence)
 
-    def units_needed(self, factor: str = "arm", power: float = 0.8) -> Result:
+    def units_needed(self, power: float = 0.8) -> Result:
         """Return how many draws (or seeds, with one draw) an effect of the size seen would take."""
         from .analysis.power import units_needed
 
-        baseline = self.design.baseline.label if factor == "arm" else self._factor(factor).levels[0]
-        return units_needed(self.records, baseline, by=factor, power=power)
+        return units_needed(self.records, self.design.baseline.label, power=power, alpha=1 - self._confidence)
 
     def claims(self) -> Result:
         """Return the claims of the study file, each with what was seen and a verdict."""
@@ -158,6 +165,7 @@ class Study:
             validation=outcome.removeprefix("test_"),
             sign=sign,
             guessing=guessing(outcome, trials[0].data) if trials else {},
+            inner=design.inner,
             confidence=self._confidence,
         )
 
@@ -165,11 +173,10 @@ class Study:
     def _confidence(self) -> float:
         return self.ablation.ablate.confidence
 
-    def _factor(self, name: str) -> Factor:
-        factors = {factor.name: factor for factor in self.design.factors}
-        if name not in factors:
-            raise SpecError(f"unknown factor {short(name)}; expected arm or {one_of(factors)}{nearest(name, factors)}")
-        return factors[name]
+    def _check(self, by: str) -> None:
+        if by not in ("arm", *self.design.levels):
+            names = ("arm", *self.design.levels)
+            raise SpecError(f"unknown factor {short(by)}; expected {one_of(names)}{nearest(by, names)}")
 
     def report(self) -> Path:
         """Write report.html and summary.md anew; return the path of the report."""

@@ -128,7 +128,9 @@ def _hole(kind: str, low, high):
 
 
 def choices(options):
-    return st.lists(options, min_size=1, max_size=3, unique_by=json.dumps).map(lambda found: {"choice": found})
+    found = st.lists(options, min_size=1, max_size=3, unique_by=json.dumps)
+    named = found.map(lambda options: dict(zip(("small", "large", "other"), options, strict=False)))
+    return (found | named).map(lambda options: {"choice": options})
 
 
 int_holes = st.builds(_hole, st.just("int"), st.integers(-3, 3), st.integers(-3, 3))

@@ -222,6 +222,14 @@ def test_one_at_a_time_says_which_interactions_it_cannot_tell():
     assert "Not told" not in effects(frame, FACTORS, interactions=False).method
 
 
+def test_a_table_too_long_for_its_units_says_so():
+    few = effects(results(crossed(**FACTORS), additive({("act", "gelu"): 1.0}), draws=7), FACTORS)
+    assert few.frame["p_corrected"].min() == pytest.approx(9 / 64)
+    assert "With 7 units and 9 effects p_corrected cannot be below 0.14" in few.method
+    enough = effects(results(crossed(**FACTORS), additive({("act", "gelu"): 1.0}), draws=9), FACTORS)
+    assert "cannot be below" not in enough.method
+
+
 def test_a_fraction_finds_planted_main_effects_exactly_and_says_that_it_is_one():
     factors = {name: ["0", "1"] for name in "abcd"}
     parts = {("a", "1"): 1.0, ("b", "1"): -2.0, ("d", "1"): 0.5}
@@ -275,9 +283,9 @@ def test_where_there_is_nothing_next_to_nothing_is_found():
     arms = [label(s) for s in crossed(**factors)]
     template = results(crossed(**factors), lambda *_: 0.0, draws=8)
     wrong = 0
-    for study in range(200):
+    for study in range(120):
         # What one draw adds is common to the arms; the rest is noise of each run.
         template["value"] = np.repeat(rng.normal(size=8), len(arms)) + 0.3 * rng.normal(size=len(template))
         result = effects(template, factors, resamples=500, seed=study)
         wrong += bool((result.frame["p_corrected"] <= 0.05).any())
-    assert wrong / 200 <= 0.06
+    assert wrong / 120 <= 0.06

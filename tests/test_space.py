@@ -53,7 +53,9 @@ def by_hand(data, point, path=""):
         value = point[path]
         if kind != "choice":
             return value, {path}
-        filled, names = by_hand(content[value], point, f"{path}.choice[{value}]" if path else f"choice[{value}]")
+        named = {f".{name}": option for name, option in content.items()} if isinstance(content, dict) else {}
+        place, option = list(named.items())[value] if named else (f"[{value}]", content[value])
+        filled, names = by_hand(option, point, f"{path}.choice{place}".lstrip("."))
         return filled, {path} | names
     if isinstance(data, dict):
         parts = {k: by_hand(v, point, f"{path}.{k}" if path else k) for k, v in data.items()}
@@ -115,7 +117,8 @@ def test_assignment_holds_the_values_put_in(data, seed):
         found = filled
         for step in hole.path:
             found = found[step]
-        assert values[hole.name] == found
+        key = hole.keys[point[hole.name]] if hole.kind == "choice" else 0
+        assert values[hole.name] == (key if isinstance(key, str) else found)  # an option that has a name goes by it
     assert not any(contains_hole(value) for value in values.values())
 
 
@@ -164,6 +167,9 @@ def test_a_continuous_space_is_infinite_and_cannot_be_enumerated():
     [
         ({"choice": []}, "at least one option"),
         ({"choice": 3}, "at least one option"),
+        ({"choice": {}}, "at least one option"),
+        ({"choice": {"a": 1, "b": 1}}, "holds 1 twice"),
+        ({"choice": {"a": {"int": [5, 4]}}}, r"model\.x\.choice\.a\.int"),
         ({"choice": [1, 2, 1]}, "holds 1 twice"),
         ({"int": [1]}, "two numbers"),
         ({"int": [1, 2.5]}, "whole numbers"),

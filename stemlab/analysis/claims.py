@@ -124,10 +124,10 @@ def judge(
     return Result(
         "Claims",
         pd.DataFrame(rows, columns=_COLUMNS),
-        f"Each claim by the {confidence:.0%} interval of its difference, paired by unit: reproduced where the interval "
-        "lies inside what the study file expected before the run, not reproduced where it lies outside, else not "
-        "decided. Means and spreads by the studentized bootstrap, best and within by the percentile bootstrap over "
-        "draws; costs are exact.",
+        f"Each claim by the {confidence:.0%} interval of its difference (by itself), paired by unit: reproduced where "
+        "the interval lies inside what the study file expected before the run, not reproduced where it lies outside, "
+        "else not decided. Means and spreads by the studentized bootstrap, best and within by the percentile bootstrap "
+        "over draws; costs are exact.",
     )
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from ..errors import SpecError
+from ..errors import SpecError, nearest, one_of, short
 from .contrasts import Inner, arm_levels, contrast, contrasted, in_order
 from .paired import holm, interval, sign_flip
 from .result import Result
@@ -23,6 +24,7 @@ def effects(
     factors: Mapping[str, Sequence[str]],
     value: str = "value",
     by: str = "arm",
+    of: str | None = None,
     interactions: bool = True,
     inner: Inner = "averaged",
     confidence: float = 0.95,
@@ -36,15 +38,20 @@ def effects(
     over the table), n. Each effect is a `contrast` over the arms: one number a unit, so its interval and its test are
     those of a paired difference over units; n counts the units that have all its arms. An interaction is a difference
     of differences. Effects that the arms do not tell are left out, and `method` says which. `inner` is that of
-    `contrast`: `baseline` for designs that change one factor at a time.
+    `contrast`: `baseline` for designs that change one factor at a time. `of` asks for the main effects of one factor
+    alone.
     """
+    if of is not None and of not in factors:
+        raise SpecError(f"unknown factor {short(of)}; expected {one_of(factors)}{nearest(of, factors)}")
     arms = in_order(arm_levels(frame, list(factors), by), factors)
     by_unit = units(frame, value, by).dropna(axis=1, how="all")
     arms = arms[[arm in by_unit.columns for arm in arms.index]]
     rows: list[dict[str, Any]] = []
     unknown: dict[str, None] = {}
     modelled = False
-    for compare in _comparisons(factors, interactions):
+    for compare in _comparisons(factors, interactions and of is None):
+        if of is not None and of not in compare:
+            continue
         name = " × ".join(compare)
         try:
             weights = contrast(arms, compare, inner=inner)
@@ -69,7 +76,8 @@ def effects(
         )
     found = pd.DataFrame(rows, columns=[name for name in _COLUMNS if name != "p_corrected"])
     found["p_corrected"] = holm(found["p"].to_numpy(dtype=float))
-    return Result("Effects", found[_COLUMNS], _method(confidence, modelled, list(unknown)))
+    method = _method(found["n"].to_numpy(), confidence, modelled, list(unknown))
+    return Result("Effects" if of is None else f"Effects of {of}", found[_COLUMNS], method)
 
 
 def _comparisons(factors: Mapping[str, Sequence[str]], interactions: bool) -> Iterator[dict[str, tuple[str, str]]]:
@@ -80,11 +88,18 @@ def _comparisons(factors: Mapping[str, Sequence[str]], interactions: bool) -> It
         yield from ({first: one, second: other} for one, other in product(against[first], against[second]))
 
 
-def _method(confidence: float, modelled: bool, unknown: Sequence[str]) -> str:
+def _method(n: NDArray[np.int64], confidence: float, modelled: bool, unknown: Sequence[str]) -> str:
     text = [
         "Contrasts over the arms, averaged over the settings of the other factors, paired by unit; "
         f"{confidence:.0%} studentized bootstrap intervals, sign-flip tests, Holm's correction over the table."
     ]
+    most = int(n.max(initial=0))
+    least = (n > 0).sum() * 2.0 ** (1 - most)
+    if most > 0 and least > 1 - confidence:
+        text.append(
+            f"With {most} units and {len(n)} effects p_corrected cannot be below {min(least, 1.0):.2g} whatever the "
+            "effects: look at the intervals, or at fewer effects."
+        )
     if modelled:
         text.append("Where no arms differ in a factor alone (a fraction): least squares, so effects may be aliased.")
     if unknown:
