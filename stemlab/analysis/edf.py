@@ -6,6 +6,7 @@ They compare designs over a whole space of settings, not at one lucky setting ea
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -68,6 +69,7 @@ def edf(frame: pd.DataFrame, value: str = "error", by: str = "arm", confidence: 
 _STEPS = ("error", "fraction", "low", "high", "n")
 
 
+@lru_cache(maxsize=256)  # scipy takes milliseconds for it
 def half_width(n: int, confidence: float) -> float:
     """Return how far the distribution function of n draws lies from the true one at most, with this confidence."""
     return float(stats.kstwo.ppf(confidence, n)) if n else 1.0

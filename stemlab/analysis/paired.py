@@ -81,8 +81,11 @@ def differences(values: Floats, others: Floats) -> Floats:
 
 
 def _wilcoxon(d: Floats) -> float:
-    d = d[d != 0]
-    return float(stats.wilcoxon(d).pvalue) if len(d) else 1.0
+    if not d.any():
+        return 1.0
+    # Rounded, so that differences that are equal but for rounding share a rank.
+    ranked = np.round(d[d != 0] / np.abs(d).max(), 9)
+    return float(stats.wilcoxon(ranked).pvalue)
 
 
 def _method(n: Floats, unit: str, confidence: float, correction: str, resamples: int, test: str) -> str:

@@ -14,7 +14,7 @@ from .resampling import interval
 from .result import Result
 from .units import against, pairs, unit_of
 
-_COLUMNS = ("n", "difference", "std", "effect", "power", "needed", "least_difference", "needed_for_least")
+_COLUMNS = ("n", "difference", "std", "effect", "needed", "least_difference", "needed_for_least")
 
 
 def units_needed(
@@ -30,8 +30,8 @@ def units_needed(
     """Return how many pairs the paired t test needs to find each arm's difference from the baseline (Cohen 1988).
 
     A row for each other arm: `n` pairs there were, their mean `difference` and its standard deviation `std`, the
-    `effect` (difference / std), the `power` that n pairs have, and `needed` pairs for the power asked for (two-sided,
-    at level `alpha`, not corrected for the number of arms).
+    `effect` (difference / std), and the pairs `needed` for the power asked for (two-sided, at level `alpha`, not
+    corrected for the number of arms).
 
     The seen difference is uncertain, and the larger it is by chance the fewer pairs it seems to need: so
     `least_difference` is the end nearer to zero of its 1 - alpha interval, and `needed_for_least` what that takes;
@@ -52,11 +52,7 @@ def units_needed(
             std = float(d.std(ddof=1))
             low, high = interval(d, 1 - alpha, resamples, seed)
             least = max(low, 0.0) + min(high, 0.0)
-            row |= {
-                "std": std,
-                "effect": _effect(d.mean(), std),
-                "power": t_power(_effect(d.mean(), std), len(d), alpha),
-            }
+            row |= {"std": std, "effect": _effect(d.mean(), std)}
             row |= {"needed": pairs_needed(_effect(d.mean(), std), power, alpha)}
             row |= {"least_difference": least, "needed_for_least": pairs_needed(_effect(least, std), power, alpha)}
         rows.append(row)
