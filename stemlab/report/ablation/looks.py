@@ -43,5 +43,5 @@ def looks(arms: Sequence[str], differing: Iterable[str]) -> dict[str, Look]:
     """Return label -> look of the arms pointed out: all of a few; else the first (the baseline) and those that differ
     most. `differing` are labels, the most different first. The order is that of `arms`.
     """
-    chosen = dict.fromkeys(arms if len(arms) <= MOST else [arms[0], *differing][:MOST])
+    chosen = list(dict.fromkeys(arms if len(arms) <= MOST else [arms[0], *differing]))[:MOST]
     return dict(zip([arm for arm in arms if arm in chosen], _LOOKS, strict=False))

@@ -82,6 +82,7 @@ def _scale(axis: Any, x: Axis, y: Axis) -> None:
     if y.log:
         axis.set_yscale("log")
     axis.set(xlim=x.limits(), ylim=y.limits())
+    axis.minorticks_off()  # they would be most of the drawing, and of its time
 
 
 def against(arms: Sequence[Draws], x: Axis, value_label: str, looks: Mapping[str, Look]) -> Figure:
