@@ -106,7 +106,7 @@ class _Gathering:
         self.factors = design.levels
         self.guessing = guessing(study.ablate.outcome, trials[0].data)
         self.sure: dict[str, Any] = {"confidence": self.confidence}
-        self.inner: Inner = "baseline" if study.ablate.design == "one_at_a_time" else "averaged"
+        self.inner: Inner = design.inner
 
     def all(self) -> dict[str, Any]:
         """Return the fields of Findings."""
@@ -167,7 +167,7 @@ class _Gathering:
             found["epochs"] = self._try(
                 "budgets", lambda: rank_correlation(self._schedules(), self.metric, limit=limit, **sure)
             )
-        budget = next((factor.name for factor in self.design.factors if factor.path.endswith("epochs")), None)
+        budget = next((factor.name for factor in self.design.factors if factor.path.split(".")[-1] == "epochs"), None)
         if budget is not None:
             names = list(self.factors)
             found["schedules"] = self._try("schedules", lambda: rank_between(self.frame, names, budget, **sure))
