@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from studies import study
@@ -53,6 +53,7 @@ def test_mcnemar_by_hand():
     assert table.loc["a", "p_corrected"] == pytest.approx(4 * 7 / 2**6)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=14))
 def test_mcnemar_is_the_sign_flip_of_what_differs(pairs):
     base, a = (np.where(list(column), INF, 0.5) for column in zip(*pairs, strict=True))

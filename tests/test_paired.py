@@ -46,9 +46,7 @@ def test_a_comparison_by_hand():
     a = row(result, "a")  # differences 1, 2, 0, 4
     assert (a["n"], a["mean"], a["baseline_mean"], a["difference"]) == (4, 4.25, 2.5, 1.75)
     assert a["better"] == (3 + 0.5) / 4
-    assert (
-        a["p"] == 4 / 16
-    )  # all 7 flips that leave out the zero: only all signs alike reach 7, twice each for the zero
+    assert a["p"] == 4 / 16  # 7 is reached where all signs are alike, whatever that of the zero
     assert row(result, "b")["p"] == 2 / 16
     assert list(result.frame["p_corrected"]) == [0.25, 0.25]
     assert "paired by draw" in result.method
@@ -87,10 +85,17 @@ def test_what_rounding_leaves_of_equal_means_is_no_difference():
     assert (a["p"], a["better"]) == (1, 0.5)
 
 
-@pytest.mark.parametrize(("n", "correction", "arms", "said"), [
-    (4, "holm", 1, "p is at least 0.12, whatever"), (5, "none", 1, "p is at least 0.062, whatever"), (6, "none", 1, None),
-    (6, "holm", 2, "p is at least 0.031 and 0.062 once corrected"), (6, "bh", 2, None), (7, "holm", 2, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("n", "correction", "arms", "said"),
+    [
+        (4, "holm", 1, "p is at least 0.12, whatever"),
+        (5, "none", 1, "p is at least 0.062, whatever"),
+        (6, "none", 1, None),
+        (6, "holm", 2, "p is at least 0.031 and 0.062 once corrected"),
+        (6, "bh", 2, None),
+        (7, "holm", 2, None),
+    ],
+)
 def test_the_method_says_when_no_difference_could_be_found(n, correction, arms, said):
     frame = study(base=np.zeros(n), **{f"a{i}": np.ones(n) for i in range(arms)})
     result = compare(frame, "base", correction=correction)

@@ -78,6 +78,7 @@ class ProbeSpec(Spec):
             "gradients": ("stem_grad_max", "body_grad_max"),
             "spikes": ("loss_spikes",),
             "attention": ("attention_distance",),
+            "cka": ("stem_cka",),
             "hessian": ("hessian_top",),
         }
         return tuple(number for name, numbers in of.items() if getattr(self, name) for number in numbers)
