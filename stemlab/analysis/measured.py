@@ -29,12 +29,12 @@ def learning(frame: Any, curves: Any, column: str, by: str = "arm") -> Result:
         return Result(f"{column} by epoch", pd.DataFrame(columns=[by, "epoch", "middle", "low", "high", "runs"]), "")
     table = table[[by, "draw", "seed", "epoch", column]].dropna()
     lost = frame[frame["status"] == "diverged"] if column in ("top1", "loss") else frame.iloc[:0]
-    last = table["epoch"].max() if len(table) else 0
+    last = table.groupby(by)["epoch"].max()  # of the arm's own schedule
     ends = table.groupby([by, "draw", "seed"])["epoch"].max()
     rest = [
         {by: row[by], "draw": row["draw"], "seed": row["seed"], "epoch": float(epoch), column: row["value"]}
         for row in lost.to_dict("records")
-        for epoch in range(int(ends.get((row[by], row["draw"], row["seed"]), 0)) + 1, int(last) + 1)
+        for epoch in range(int(ends.get((row[by], row["draw"], row["seed"]), 0)) + 1, int(last.get(row[by], 0)) + 1)
     ]
     table = pd.concat([table, pd.DataFrame(rest)]) if rest else table
     rows = [

@@ -40,10 +40,14 @@ class _Said:
         main = frame[(frame["kind"] == "main") & frame["difference"].notna()]
         rows = main.to_dict("records")
         told = _largest_first(row for row in rows if self._differs(row))
-        clauses = [f"{row['factor']} {row['level']} instead of {row['baseline']} {self._gains(row)}" for row in told]
+        # Of each factor, in the order of the file, the level that does most.
+        most = {row["factor"]: row for row in reversed(told)}
+        named = [most[factor] for factor in dict.fromkeys(row["factor"] for row in rows) if factor in most][:_NAMED]
+        clauses = [f"{row['factor']} {row['level']} instead of {row['baseline']} {self._gains(row)}" for row in named]
         if clauses:
-            more = f"; {len(clauses) - _NAMED} more levels differ" if len(clauses) > _NAMED else ""
-            yield f"Averaged over the other factors, {listed(clauses[:_NAMED])}{more}."
+            others = len(told) - len(named)
+            more = f"; {count(others, 'more level')} {'differs' if others == 1 else 'differ'}" if others else ""
+            yield f"Averaged over the other factors, {listed(clauses)}{more}."
         elif rows:
             yield (
                 "Averaged over the other factors, no level of any factor can be told apart from its baseline "
@@ -66,17 +70,13 @@ class _Said:
             return
         clauses = [f"“{row['arm']}” is {self._worse(row)}" for row in told[:_NAMED]]
         if len(told) > _NAMED:
-            yield (
-                f"{len(told)} of {count(len(rows), 'arm')} differ from {against}; the furthest: {listed(clauses)}."
-                + (f" The other {len(rows) - len(told)} cannot be told apart from it." if len(told) < len(rows) else "")
-            )
-            return
+            text = f"{len(told)} of {count(len(rows), 'arm')} differ from {against}; the furthest: {listed(clauses)}"
+        else:
+            text = f"Against {against}, {listed(clauses)}"
         rest = [f"“{row['arm']}”" for row in rows if row not in told]
-        text = f"Against {against}, {listed(clauses)}"
-        if len(rest) > _NAMED:
-            text += f"; the other {len(rest)} arms cannot be told apart from it"
-        elif rest:
-            text += f"; {listed(rest)} cannot be told apart from it"
+        if rest:
+            names = listed(rest) if len(rest) <= _NAMED else f"the other {len(rest)} arms"
+            text += f"; {names} cannot be told apart from it"
         yield f"{text}."
 
     def _differs(self, row: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ...analysis.claims import COSTS
 from ...analysis.result import Result
 from ..numbers import GAP, number, percent, quantity, signed
 from ..tables import Column, Table
@@ -110,6 +111,9 @@ def claims_table(result: Result, confidence: float) -> Table:
     def plain(value: float) -> str:
         return quantity(value) if abs(value) >= 1e4 else number(value, "+.3g")
 
+    def ends(row: Row) -> str:
+        return "exact" if row["measure"] in COSTS else _to(plain(_number(row["low"])), plain(_number(row["high"])))
+
     return Table.of(
         "claims",
         result,
@@ -117,16 +121,14 @@ def claims_table(result: Result, confidence: float) -> Table:
             text("claim", "Claim"),
             Column("What the paper says", lambda row: f"{row['says']} {_source(row)}".strip(), text=True),
             text("measure", "Measure"),
-            text("expected", "Expected"),
+            Column("Expected", lambda row: str(row["expected"]).replace("-", "−"), text=True),
             numbers("estimate", "Seen", plain),
-            spread(
-                f"{confidence:.0%} interval",
-                lambda low, high: _to(plain(low), plain(high)),
-            ),
+            Column(f"{confidence:.0%} interval", ends),
             whole("n", "Pairs"),
             text("verdict", "Verdict"),
         ],
         mark=lambda row: next((word for said, word in VERDICTS if said in row["verdict"]), "undecided"),
+        title="Claims",
     )
 
 
@@ -136,23 +138,24 @@ def _source(row: Row) -> str:
 
 def sensitivity_table(result: Result) -> Table:
     """Return the shares of variance, an arm a row, a parameter a column."""
+
+    def cell(row: Row) -> str:
+        share, low, high = (number(100 * row[end], ".0f") for end in ("share", "low", "high"))
+        return GAP if share == GAP else f"{share} ({low} to {high})"
+
+    return _crossed("sensitivity", "Share of the variance (%)", result, "parameter", cell, " (%)")
+
+
+def _crossed(name: str, title: str, result: Result, across: str, cell: Callable[[Row], str], unit: str = "") -> Table:
+    """Return a table with an arm a row, and what the column `across` holds side by side, `unit` behind its name."""
     frame = result.frame
-    names = list(dict.fromkeys(frame["parameter"]))
-    found = {(row["arm"], row["parameter"]): row for row in frame.to_dict("records")}
-    arms = list(dict.fromkeys(frame["arm"]))
-
-    def cell(arm: str, name: str) -> str:
-        row = found.get((arm, name))
-        if row is None or not math.isfinite(row["share"]):
-            return GAP
-        share, low, high = (f"{100 * row[end]:.0f}" for end in ("share", "low", "high"))
-        return f"{share} ({low} to {high})"
-
+    names, arms = (list(dict.fromkeys(frame[column])) for column in (across, "arm"))
+    found = {(row["arm"], row[across]): cell(row) for row in frame.to_dict("records")}
     return Table(
-        name="sensitivity",
-        title="Share of the variance (%)",
-        columns=(text("arm", "Arm"), *(Column(f"{name} (%)", lambda row: "") for name in names)),
-        rows=tuple((str(arm), *(cell(arm, name) for name in names)) for arm in arms),
+        name=name,
+        title=title,
+        columns=(text("arm", "Arm"), *(text(str(key), str(key).replace("_", " ") + unit) for key in names)),
+        rows=tuple((str(arm), *(found.get((arm, key), GAP) for key in names)) for arm in arms),
         marks=("",) * len(arms),
         method=result.method,
         frame=frame,
@@ -238,25 +241,13 @@ def costs_table(result: Result, baseline: str) -> Table:
 
 
 def probes_table(result: Result) -> Table:
-    """Return the table of scalar probes."""
+    """Return the means of scalar probes, an arm a row, a probe a column."""
 
-    def plain(value: float) -> str:
-        return number(value, ".3g")
+    def cell(row: Row) -> str:
+        mean, low, high = (number(row[name], ".3g") for name in ("mean", "low", "high"))
+        return mean if low == GAP else f"{mean} ({low} to {high})"
 
-    return Table.of(
-        "probes",
-        result,
-        [
-            text("probe", "Probe"),
-            text("arm", "Arm"),
-            numbers("mean", "Mean", plain),
-            spread(
-                "Interval",
-                lambda low, high: _to(plain(low), plain(high)),
-            ),
-            whole("units", "n"),
-        ],
-    )
+    return _crossed("probes", result.title, result, "probe", cell)
 
 
 def divergence_table(result: Result, confidence: float, baseline: str) -> Table:

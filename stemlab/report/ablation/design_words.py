@@ -35,7 +35,8 @@ def design_words(study: AblationSpec, design: Design, arms: Mapping[str, Candida
     said = f"seed {study.ablate.seeds[0]}" if seeds == 1 else f"the seeds {listed(map(str, study.ablate.seeds))}"
     if design.nuisances:
         drawn = listed(_range(nuisance) for nuisance in design.nuisances)
-        shared = "the same for every arm" if draws > 1 else "shared by all arms"
+        differ = any(design.drawn(arm, 0) != design.drawn(design.baseline, 0) for arm in design.arms)
+        shared = "at the same place of each arm’s own ranges" if differ else "the same for every arm"
         yield f"{count(draws, 'draw')} of {drawn}, {shared}, each trained with {said}: {total} trials."
     else:
         yield f"Every arm was trained with {said}: {total} trials."
@@ -109,7 +110,7 @@ def _body(example: Candidate) -> str:
     what = {"flops": "multiply-adds", "params": "parameters"}.get(match.metric, match.metric)
     return (
         f"{text} Every arm’s body is adjusted ({listed(match.adjust)}) until the model has the {what} of the same body "
-        f"behind the reference stem, within {match.tolerance:.3g} of them; what remains is in the table of costs."
+        f"behind the reference stem, within {100 * match.tolerance:.3g} %; what remains is in the table of costs."
     )
 
 

@@ -198,7 +198,7 @@ class Drawings:
             figure = maps(arms[:_MOST_MAPS], axes[0], axes[1], self.outcome.axis)
             caption = (
                 f"The {self.outcome.words} of each draw of {axes[0].name} and {axes[1].name}: a mark a draw, its mean "
-                "over seeds; the same draws in every arm."
+                "over seeds."
             )
         return self._picture(figure, "draws", f"{caption} A cross: a run diverged.{shown}", wide=len(axes) > 1)
 

@@ -123,7 +123,7 @@ def _draw(axis: Any, line: Line, panel: Panel, look: Look | None, band: bool) ->
         # Marks at places of their own, so that those of lines that run together do not hide one another.
         every = max(1, len(line.x) // 6)
         shift = sum(map(ord, look.marker)) % every
-        style |= {"markevery": (shift, every), "markersize": 4.5, "markeredgewidth": 0.6, "markeredgecolor": "white"}
+        style |= {"markevery": (shift, every), "markersize": 5.5, "markeredgewidth": 0.5, "markeredgecolor": "white"}
     how = {"drawstyle": "steps-post"} if panel.steps else {}
     (handle,) = axis.plot(line.x, line.middle, zorder=3 if look else 2, **style, **how)
     return handle

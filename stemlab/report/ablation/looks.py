@@ -31,9 +31,9 @@ _LOOKS = (
     Look(VERMILLION, "D", (0, (5, 2))),
     Look(BLUE, "^"),
     Look(GREEN, "s", (0, (2, 1.2))),
-    Look(ORANGE, "v"),
+    Look(ORANGE, "v", (0, (9, 2))),
     Look(PURPLE, "P", (0, (6, 2, 1.5, 2))),
-    Look(SKY, "X"),
+    Look(SKY, "X", (0, (4, 1, 1, 1, 1, 1))),
     Look("#7a5195", "<", (0, (1, 1.2))),
 )
 OTHERS = Look(PALE, "")
