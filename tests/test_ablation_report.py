@@ -16,6 +16,7 @@ from planted import EVIL, TINY, TWENTY, plant
 from test_report import Page
 
 import stemlab
+from stemlab.analysis.latex import escape
 from stemlab.records import StudyFolder
 from stemlab.report import write
 from stemlab.report.ablation.columns import p_value
@@ -24,7 +25,6 @@ from stemlab.report.ablation.lines import Line, Panel, lines
 from stemlab.report.ablation.looks import MOST, looks
 from stemlab.report.ablation.maps import Axis, Draws, maps
 from stemlab.report.ablation.outcome import Outcome
-from stemlab.report.tables import tex
 
 FEW = {**TINY, "ablate": {"draws": 7, "seeds": [0]}}
 
@@ -251,7 +251,7 @@ def test_latex_is_what_the_page_shows(tmp_path: Path) -> None:
     folder = plant(tmp_path, FEW)
     page, _, _ = report(folder)
     shown = shown_arm(page)
-    assert " & ".join(map(tex, shown)) in (folder.path / "tables" / "arms.tex").read_text()
+    assert " & ".join(map(escape, shown)) in (folder.path / "tables" / "arms.tex").read_text()
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
@@ -390,7 +390,7 @@ def test_differences_are_told_in_points_or_as_losses() -> None:
 
 
 def test_every_sign_that_latex_reads_is_escaped() -> None:
-    assert tex("a_b 50% & {x} $y$ #1 ~^ <>|\\ −1\nline") == (
+    assert escape("a_b 50% & {x} $y$ #1 ~^ <>|\\ −1\nline") == (
         r"a\_b 50\% \& \{x\} \$y\$ \#1 \textasciitilde{}\textasciicircum{} "
         r"\textless{}\textgreater{}\textbar{}\textbackslash{} $-$1 line"
     )

@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from . import latex
+
 _MOST_ROWS = 60
 """How many rows are shown; an error distribution can have thousands."""
 
@@ -52,25 +54,9 @@ class Result:
         )
 
     def to_latex(self) -> str:
-        """Return a LaTeX table (it needs the package booktabs): the title as caption, all rows, the method below."""
-        header, rows, _ = self._cells(len(self.frame), _escape_latex)
-        columns = "".join("r" if right else "l" for right in _is_numeric(self.frame))
-        lines = [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_escape_latex(self.title)}}}",
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            " & ".join(header) + r" \\",
-            r"\midrule",
-            *(" & ".join(row) + r" \\" for row in rows),
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\par\smallskip",
-            rf"{{\footnotesize {_escape_latex(self.method)}\par}}",
-            r"\end{table}",
-        ]
-        return "\n".join(lines) + "\n"
+        """Return a LaTeX table (it needs the package booktabs): all rows, title and method as its caption."""
+        header, rows, _ = self._cells(len(self.frame))
+        return latex.table(header, rows, _is_numeric(self.frame), f"{self.title}. {self.method}")
 
     def to_csv(self) -> str:
         """Return the frame as CSV in full precision; what is missing is an empty cell."""
@@ -101,16 +87,3 @@ def show(value: Any) -> str:
 
 def _is_numeric(frame: pd.DataFrame) -> list[bool]:
     return [pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind) for kind in frame.dtypes]
-
-
-_LATEX = {
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", "∞": r"$\infty$", "−": "$-$", "×": r"$\times$",
-    "–": "--", "…": r"\dots{}", "\n": " ",
-}  # fmt: skip
-
-
-def _escape_latex(text: str) -> str:
-    # A sign at a time, so that what an escape brings is not escaped again.
-    return "".join(_LATEX.get(sign, sign) for sign in text)

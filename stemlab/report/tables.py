@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..analysis import latex
 from ..analysis.result import Result
 
 Show = Callable[[Mapping[str, Any]], str]
@@ -63,57 +63,5 @@ class Table:
 
     def latex(self) -> str:
         """Return the table as shown, for a paper: it needs \\usepackage{booktabs}."""
-        return "\n".join(
-            (
-                r"\begin{table}[t]",
-                r"  \centering",
-                rf"  \caption{{{tex(self.title)}. {tex(self.method)}}}",
-                rf"  \label{{tab:{self.name}}}",
-                rf"  \begin{{tabular}}{{{''.join('l' if column.text else 'r' for column in self.columns)}}}",
-                r"    \toprule",
-                f"    {_line([column.heading for column in self.columns])}",
-                r"    \midrule",
-                *(f"    {_line(row)}" for row in self.rows),
-                r"    \bottomrule",
-                r"  \end{tabular}",
-                r"\end{table}",
-                "",
-            )
-        )
-
-
-def _line(cells: Sequence[str]) -> str:
-    return " & ".join(map(tex, cells)) + r" \\"
-
-
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    **{sign: f"\\{sign}" for sign in "&%$#_"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "−": "$-$",
-    "×": r"$\times$",
-    "±": r"$\pm$",
-    "≤": r"$\leq$",
-    "≥": r"$\geq$",
-    "ρ": r"$\rho$",
-    "τ": r"$\tau$",
-    "–": "--",
-    "—": "---",
-    "’": "'",
-    "“": "``",
-    "”": "''",
-    "…": r"\ldots{}",
-}
-
-
-def tex(text: str) -> str:
-    """Return text as LaTeX sets it as it is: one line, every sign with a meaning of its own escaped."""
-    line = " ".join(text.split())
-    return re.sub("|".join(map(re.escape, _TEX)), lambda sign: _TEX[sign[0]], line)
+        headings, numeric = [column.heading for column in self.columns], [not column.text for column in self.columns]
+        return latex.table(headings, self.rows, numeric, f"{self.title}. {self.method}", self.name)
