@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -76,6 +77,9 @@ def test_a_study_that_ran_ends_with_its_report_and_tables(real: stemlab.Study) -
         page.ids
     )
     assert page.tags.count("svg") == 7  # distributions, arms, curves, draws, tokens, gradients, stems
+    for file in (path / "figures").iterdir():  # for a paper, each by itself
+        assert ElementTree.parse(file).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    assert {"distributions.svg", "arms.svg", "stems.svg"} <= {file.name for file in (path / "figures").iterdir()}
     frame = real.records
     by_draw = frame.pivot(index="draw", columns="arm", values="test_top1")
     (row,) = table(real.folder, "arms").to_dict("records")
@@ -273,7 +277,8 @@ def test_the_same_records_give_the_same_files(tmp_path: Path) -> None:
 
     def files() -> dict[str, bytes]:
         write(folder)
-        found = [folder.path / "report.html", folder.path / "summary.md", *(folder.path / "tables").iterdir()]
+        found = [folder.path / "report.html", folder.path / "summary.md"]
+        found += [file for name in ("tables", "figures") for file in (folder.path / name).iterdir()]
         return {path.name: path.read_bytes() for path in found}
 
     assert files() == files()

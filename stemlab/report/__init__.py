@@ -14,8 +14,8 @@ from ..records import StudyFolder
 def write(folder: StudyFolder) -> tuple[Path, Path]:
     """Write report.html and summary.md of a study, finished or interrupted; return their paths.
 
-    An ablation's tables are written too: tables/*.csv in full precision, tables/*.tex for a paper. StudyError where
-    the folder holds no study.
+    An ablation's tables and figures are written too: tables/*.csv in full precision, tables/*.tex and figures/*.svg for
+    a paper. StudyError where the folder holds no study.
     """
     from ..spec.files import read
 

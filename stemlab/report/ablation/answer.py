@@ -89,6 +89,8 @@ class _Said:
         seen = f"the largest difference is {self._amount(row)}, of “{row['arm']}” (corrected p = {p})"
         if n < 2:
             return f"{seen}, and one {self.found.unit} alone says nothing of chance"
+        if 2 * len(rows) / 2**n >= self.found.level:  # what the sign-flip test and Holm's correction can reach
+            return f"{seen}; {count(n, 'pair')} are too few for any test to tell, so the intervals must speak"
         return f"{seen}, with {count(n, 'pair')}"
 
     def _gains(self, row: dict[str, Any]) -> str:

@@ -306,7 +306,6 @@ def power_table(result: Result, outcome: Outcome, unit: str) -> Table:
             text("arm", "Arm"),
             numbers("difference", f"Difference seen ({outcome.points})", outcome.difference),
             numbers("std", f"Its spread over {unit}s", lambda value: outcome.difference(value).lstrip("+")),
-            numbers("power", "Power there was (%)", lambda share: number(100 * share, ".0f")),
             whole("n", f"{unit.capitalize()}s there were"),
             numbers("needed", f"{unit.capitalize()}s needed", _pairs),
             numbers("least_difference", f"If it is only ({outcome.points})", outcome.difference),
