@@ -233,7 +233,7 @@ def test_swapping_the_arms_negates_what_has_a_sign(pair):
 def test_quartiles_are_covered(n):
     """The true difference of the quartiles of two normal arms that share their draws."""
     rng = np.random.default_rng(n)
-    studies, deviations = 250, (0.05, math.hypot(0.05, 0.03))
+    studies, deviations = 200, (0.05, math.hypot(0.05, 0.03))
     base = rng.normal(0.3, deviations[0], (studies, n))
     arms = base + rng.normal(0.05, 0.03, (studies, n))
     held = {25: 0, 50: 0, 75: 0}

@@ -68,15 +68,14 @@ def intervals(differences: ArrayLike, confidence: float = 0.95, resamples: int =
         return np.full((*values.shape[:-1], 2), np.nan)
     mean = values.mean(axis=-1, keepdims=True)
     spread = values.std(axis=-1, ddof=1, keepdims=True)
-    flat = spread <= _NOISE * np.abs(values).max(axis=-1, keepdims=True)
-    error = np.where(flat, 0.0, spread / np.sqrt(n))
+    error = spread / np.sqrt(n)
     tail = (1 - confidence) / 2
     student = stats.t.ppf(1 - tail, n - 1)
     if n < _FEWEST_RESAMPLED:
         lower, upper = -student, student
     else:
-        # Standardized, so that what rounding leaves of no spread can be told from a small spread.
-        scores = np.where(flat, 0.0, (values - mean) / np.where(flat, 1.0, spread))
+        # Standardized, so that the resamples without spread can be told from those of a small scale.
+        scores = (values - mean) / np.where(spread == 0, 1.0, spread)
         lower, upper = _bootstrap_t(scores, tail, resamples, seed)
     low = mean - np.clip(upper, student, 2 * student) * error
     high = mean + np.clip(-lower, student, 2 * student) * error
