@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .candidate import Candidates
-from .errors import SpecError, StemlabError
+from .errors import SpecError, StemlabError, StudyError
 from .plan import Plan
 from .records import StudyFolder
 from .spec import AblationSpec, SearchSpec, StudySpec
@@ -118,6 +118,8 @@ def ablate(
     watching = reporter or Quiet()
     taken_up = resume or add_seeds > 0
     folder = _folder(plan.study.name, out, taken_up)
+    if add_seeds and not (folder / "study.yaml").exists():
+        raise StudyError(f"{folder}: there is no study to add seeds to; run it first, or name its folder (--out)")
     before = _with_seeds(plan.study, _seeds_in(folder, plan.study)) if taken_up else plan.study
     study = before
     if add_seeds:
@@ -142,11 +144,12 @@ def time_needed(plan: Plan) -> tuple[list[float], int]:
 
 
 def _seeds_in(folder: Path, study: AblationSpec) -> tuple[int, ...]:
-    """Return the seeds of the study in a folder, which may be more than its file says; the file's if there is none."""
+    """Return the seeds of the study in a folder, which may be more than its file says; the file's if it is another."""
     written = folder / "study.yaml"
-    if not written.exists():
+    document = read(written) if written.exists() else Document({}, str(written))
+    if not isinstance(document.data, dict) or "ablate" not in document.data:
         return study.ablate.seeds
-    seeds = validate(AblationSpec, read(written)).ablate.seeds
+    seeds = validate(AblationSpec, document).ablate.seeds
     return seeds if seeds[: len(study.ablate.seeds)] == study.ablate.seeds else study.ablate.seeds
 
 

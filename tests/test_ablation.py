@@ -257,6 +257,17 @@ def test_one_file_may_hold_a_search_and_an_ablation(tmp_path):
         study.compare("norm")
 
 
+def test_seeds_are_added_to_a_study_that_is_there_and_the_same(unbroken, tmp_path):
+    study = yaml.safe_load(FILE)
+    with pytest.raises(StudyError, match="no study to add seeds to"):
+        stemlab.ablate(study, tmp_path / "nowhere", add_seeds=1)
+    with pytest.raises(StudyError, match="holds another study"):
+        stemlab.ablate({**study, "train": {**study["train"], "epochs": 3}}, unbroken, add_seeds=1)
+    with pytest.raises(stemlab.SpecError, match="0 or more, got -1"):
+        stemlab.ablate(study, unbroken, add_seeds=-1)
+    assert len(records(unbroken)) == TRIALS
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
