@@ -282,11 +282,18 @@ def test_seeds_are_added_to_a_study_that_is_there_and_the_same(unbroken, tmp_pat
         (["constraints={params: {max: 9000}}"], "the arm “patchify” cannot be had: 22"),
     ],
 )
-def test_what_cannot_be_right_is_refused_before_anything_runs(cli, tmp_path, changes, message):
-    arguments = [part for change in changes for part in ("--set", change)]
-    done = cli("ablate", study_file(tmp_path), *arguments)
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
+def test_what_cannot_be_right_is_refused_with_its_place(tmp_path, changes, message):
+    with pytest.raises(stemlab.SpecError) as caught:
+        stemlab.ablate(study_file(tmp_path), tmp_path / "study", changes=changes)
+    assert message in str(caught.value)
+    assert changes[-1].split("=")[0] in str(caught.value)
+    assert not (tmp_path / "study").exists()
+
+
+def test_the_command_line_says_it_in_one_message(cli, tmp_path):
+    done = cli("ablate", study_file(tmp_path), "--set", "ablate.baseline={stem: pathcify}")
+    assert done.returncode == 2
+    assert "ablate.baseline.stem: 'pathcify' is no level of stem; expected one of conv, patchify" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
 
