@@ -78,6 +78,12 @@ def test_seeds_of_one_draw_are_no_independent_evidence():
     assert table.loc["a", ["runs", "diverged", "pairs"]].tolist() == [32, 8, 4]
     assert table.loc["a", "p"] == 1
     a[1:, 0] = INF
+    mixed = base.copy()
+    mixed[:3] = INF
+    worse = base.copy()
+    worse[3, 0] = INF
+    # Shares 1, 1, 1 against an eighth: its sign does not matter, so 4 of 16 swaps are as far apart.
+    assert rows(divergence(study(base=worse, a=mixed), "base")).loc["a", "p"] == 4 / 2**4
     assert rows(divergence(study(base=base, a=a), "base")).loc["a", "p"] == 2 / 2**4
 
 

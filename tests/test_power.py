@@ -64,6 +64,8 @@ def test_the_table_of_a_study():
     assert clear["needed"] == pairs_needed(clear["effect"])
     assert clear["least_difference"] == pytest.approx(interval(d)[0])
     assert clear["needed_for_least"] == pairs_needed(interval(d)[0] / d.std(ddof=1)) > clear["needed"]
+    strict = units_needed(frame, "base", alpha=0.01).frame.set_index("arm").loc["clear"]
+    assert strict["least_difference"] == pytest.approx(interval(d, 0.99)[0])
     vague = table.loc["vague"]
     assert vague["least_difference"] == 0
     assert vague["needed_for_least"] == math.inf

@@ -100,7 +100,8 @@ def _method(n: Floats, unit: str, confidence: float, correction: str, resamples:
     }
     words = (
         f"Differences paired by {unit}; {confidence:.4g} intervals by the studentized bootstrap (Hall 1988; "
-        f"{resamples} resamples), each by itself; p by the {said[test]}, {said[correction]}."
+        f"{resamples} resamples; no end nearer than Student's, nor more than twice as far), each by itself; "
+        f"p by the {said[test]}, {said[correction]}."
     )
     tests = int((n > 0).sum()) if correction == "holm" else 1
     least = tests * 2.0 ** (1 - most)

@@ -25,7 +25,7 @@ _FEWEST_RESAMPLED = 5
 """Fewer units give so few resamples, and so many without spread, that the bootstrap's ends are anywhere."""
 
 _NOISE = 1e-9
-"""Differences this much smaller than their kind are what rounding makes of equal numbers."""
+"""What is this much smaller than its kind is what rounding leaves of nothing."""
 
 
 def interval(
@@ -42,12 +42,12 @@ def interval(
 def intervals(differences: ArrayLike, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Floats:
     """Return confidence intervals of means, (..., 2) for differences (..., n), by the studentized bootstrap.
 
-    The bootstrap-t (Hall 1988; Efron & Tibshirani 1993, ch. 12.5): what resampling makes of (mean - mean) / standard
-    error takes the place of Student's table, so that skewed differences get the asymmetric interval they need. Alone
-    it is too short where few differences have heavy tails, and goes anywhere where one is unlike all others: so an
-    end is never nearer than Student's, nor more than twice as far. Fewer than 5 units get Student's interval, equal
-    differences one of no width, fewer than 2 units NaN. Bootstraps that are not studentized are too short for all:
-    of nominal 95 %, the percentile interval of 8 normal differences holds 88 %.
+    The bootstrap-t (Hall 1988; Efron & Tibshirani 1993, ch. 12.5): how far the means of resamples lie from the mean,
+    in standard errors of their own, takes the place of Student's table, so that skewed differences get the asymmetric
+    interval they need. Alone it is too short where few differences have heavy tails, and goes anywhere where one is
+    unlike all others: so an end is never nearer than Student's, nor more than twice as far. Fewer than 5 units get
+    Student's interval, equal differences one of no width, fewer than 2 units NaN. Bootstraps that are not studentized
+    are too short for all: of nominal 95 %, the percentile interval of 8 normal differences holds 88 %.
 
     How often a nominal 95 % held the mean in 20,000 simulated studies, in % (Student's alone in brackets):
 
