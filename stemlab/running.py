@@ -202,6 +202,7 @@ class _Run:
         try:
             if self.folder.recovered:
                 self.reporter.note(self.folder.recovered)
+            self.folder.records()  # where they are damaged, nothing is to be written
             self.folder.write_json("manifest.json", self.manifest)
         except BaseException:
             self.folder.close()

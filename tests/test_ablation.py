@@ -134,6 +134,7 @@ def test_python_gives_the_same_records_as_the_command_line(unbroken, tmp_path):
     assert essence(study.folder.path) == essence(unbroken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("after", "number"), [(0, signal.SIGKILL), (5, signal.SIGKILL), (3, signal.SIGINT)])
 def test_a_study_stopped_at_any_moment_goes_on_to_the_same_records(unbroken, tmp_path, cli, after, number):
     file, folder = study_file(tmp_path), tmp_path / "study"
@@ -192,6 +193,7 @@ def test_records_made_under_other_conditions_are_not_reused(unbroken, tmp_path):
     assert made.records["reused_from"].isna().all()
 
 
+@pytest.mark.slow
 def test_more_seeds_extend_a_study(unbroken, tmp_path, cli):
     file, folder = study_file(tmp_path), tmp_path / "study"
     folder.mkdir()
@@ -279,7 +281,7 @@ def test_seeds_are_added_to_a_study_that_is_there_and_the_same(unbroken, tmp_pat
         (["ablate.sedes=[0]"], "did you mean 'seeds'"),
         (["claims=[{name: a, says: b, measure: top1, compare: {nrom: [batch, none]}, expect: {min: 0}}]"], "'norm'"),
         (["claims=[{name: a, says: b, measure: tpo1, compare: {norm: [batch, none]}, expect: {min: 0}}]"], "'top1'"),
-        (["constraints={params: {max: 9000}}"], "the arm “patchify” cannot be had: 22"),
+        (["constraints={params: {max: 9000}}"], "the arm “patchify” cannot be had: 17018 is above max 9000"),
     ],
 )
 def test_what_cannot_be_right_is_refused_with_its_place(tmp_path, changes, message):

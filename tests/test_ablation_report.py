@@ -117,7 +117,7 @@ def test_nothing_is_made_of_noise_or_of_too_few_pairs(tmp_path: Path) -> None:
     few = {**TINY, "ablate": {"draws": 3, "seeds": [0]}}
     _, _, summary = report(plant(tmp_path / "few", few, lambda levels: -0.5 * (levels["norm"] == "none"), noise=1e-3))
     assert "Nothing can be told apart" in summary
-    assert "with 3 pairs" in summary
+    assert "3 pairs are too few" in summary
 
 
 def test_a_diverged_run_counts_and_a_failed_one_does_not(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_diverged_run_counts_and_a_failed_one_does_not(tmp_path: Path) -> None
         ({"draws": 7, "seeds": [0]}, {"status": lambda *_: "diverged"}, "Nothing can be told apart"),
         ({"draws": 7, "seeds": [0]}, {"status": lambda *_: "failed"}, "None of 14 trials ended with an outcome"),
         ({"draws": 1, "seeds": [0]}, {}, "one seed alone says nothing of chance"),
-        ({"draws": 1, "seeds": [0, 1, 2, 3]}, {}, "with 4 pairs"),
+        ({"draws": 1, "seeds": [0, 1, 2, 3]}, {}, "4 pairs are too few"),
         ({"draws": 3, "seeds": [0, 1], "outcome": "test_loss"}, {}, "test loss"),
     ],
     ids=[

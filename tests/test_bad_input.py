@@ -1112,7 +1112,7 @@ def test_folder_that_was_run_before(call, workplace, folder):
 def test_folder_in_use(call, workplace, folder):
     before = snapshot(workplace)
     with filelock.FileLock(folder / ".lock"):
-        refused(call("search", "study.yaml", "--out", "out", "--resume"), "out", "another search", "--out")
+        refused(call("search", "study.yaml", "--out", "out", "--resume"), "out", "another study", "--out")
     assert snapshot(workplace) == before
 
 

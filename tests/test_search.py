@@ -104,6 +104,7 @@ def test_a_search_leaves_a_whole_study_folder(unbroken):
     assert study.best.digest == stemlab.load(best["model"]).digest
 
 
+@pytest.mark.slow
 def test_the_resolved_study_runs_again_with_the_same_records(unbroken, cli, tmp_path):
     done = cli("search", unbroken / "study.yaml", "--out", tmp_path / "again")
     assert done.returncode == 0, done.stderr
@@ -143,6 +144,7 @@ def test_the_calling_process_gives_the_same_results_as_a_worker(unbroken, tmp_pa
     assert essence(folder) == essence(unbroken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", ["one SIGINT", "two SIGINTs", "SIGTERM", "SIGKILL"])
 def test_an_interrupted_search_leaves_no_process_and_resumes(sent, unbroken, start):
     process, folder = start()
@@ -179,6 +181,7 @@ def test_an_interrupted_search_leaves_no_process_and_resumes(sent, unbroken, sta
     assert essence(folder) == essence(unbroken)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_one_trial(start):
     process, folder = start("--set", "train.epochs=12")
     me = psutil.Process(process.pid)
@@ -202,6 +205,7 @@ def test_divergence_is_a_result(tmp_path):
     assert "diverged" in (tmp_path / "study" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_seeds_are_an_axis_of_their_own(tmp_path):
     changes = ["search.seeds=[3, 5]", "search.trials=2", "train.epochs=1", "train.warmup_epochs=0"]
     study = stemlab.search(CONV3X3, tmp_path / "study", changes=[*changes, "engine.workers=0"])
@@ -211,6 +215,7 @@ def test_seeds_are_an_axis_of_their_own(tmp_path):
     assert by_seed[3] != by_seed[5]
 
 
+@pytest.mark.slow
 def test_a_worker_killed_as_it_starts_costs_nothing(start):
     process, folder = start()
     me = psutil.Process(process.pid)
@@ -221,6 +226,7 @@ def test_a_worker_killed_as_it_starts_costs_nothing(start):
     assert [row["status"] for row in records(folder)] == ["ok"] * 6
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_start_end_the_search_with_their_reason(cli, tmp_path):
     # A timm that does not import: found before the real one by every worker, and by nothing else.
     broken = tmp_path / "path" / "timm"

@@ -15,7 +15,7 @@ _HOLE = {
     "maxProperties": 1,
     "additionalProperties": False,
     "properties": {
-        "choice": {"type": ["array", "object"], "minItems": 1, "minProperties": 1},
+        "choice": {"anyOf": [{"type": "array", "minItems": 1}, {"type": "object", "minProperties": 1}]},
         **{
             kind: {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
             for kind in ("int", "uniform", "log_uniform")

@@ -196,7 +196,7 @@ class AblationSettings(Spec):
     @model_validator(mode="after")
     def _agrees(self) -> AblationSettings:
         if self.design == "fractional" and self.resolution is None:
-            raise spec_error("a fractional design needs its resolution: 3, 4 or 5")
+            raise spec_error("a fractional design needs its resolution: 3, 4 or 5", at=("design",))
         if self.design != "fractional" and self.resolution is not None:
             raise spec_error(f"only a fractional design has a resolution, not {self.design}", at=("resolution",))
         return self
