@@ -153,21 +153,9 @@ class Study:
 
     def claims(self) -> Result:
         """Return the claims of the study file, each with what was seen and a verdict."""
-        from .analysis.cells import guessing
-        from .analysis.claims import judge
+        from .analysis.findings import judged
 
-        design, trials = self.design, self.trials
-        outcome, sign = self.objective
-        return judge(
-            self.ablation.claims,
-            self.records,
-            design.levels,
-            validation=outcome.removeprefix("test_"),
-            sign=sign,
-            guessing=guessing(outcome, trials[0].data) if trials else {},
-            inner=design.inner,
-            confidence=self._confidence,
-        )
+        return judged(self.ablation, self.design, self.trials, self.records)
 
     @property
     def _confidence(self) -> float:

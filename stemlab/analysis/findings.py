@@ -92,6 +92,21 @@ def gather(study: AblationSpec, design: Design, records: Iterable[TrialRecord]) 
     return Findings(study, design, unit_of(frame), frame, epochs, **found.all(), missing=found.missing)
 
 
+def judged(study: AblationSpec, design: Design, trials: Sequence[TrialRecord], frame: Any) -> Result:
+    """Return what became of a study's claims; `frame` is that of `cells.results`."""
+    metric = study.ablate.outcome.removeprefix("test_")
+    return judge(
+        study.claims,
+        frame,
+        design.levels,
+        validation=metric,
+        sign=-1 if metric == "loss" else 1,
+        guessing=guessing(study.ablate.outcome, trials[0].data) if trials else {},
+        inner=design.inner,
+        confidence=study.ablate.confidence,
+    )
+
+
 class _Gathering:
     """The analyses of one study, each tried by itself: one that has too little to go on leaves the others alone."""
 
@@ -126,7 +141,9 @@ class _Gathering:
             "power": self._try("power", lambda: units_needed(frame, baseline, alpha=1 - self.confidence)),
             "divergence": self._try("divergence", lambda: divergence(frame, baseline, **sure)),
             "budgets": self._budgets(),
-            "claims": self._try("claims", self._claims) if self.study.claims else None,
+            "claims": self._try("claims", lambda: judged(self.study, self.design, self.trials, frame))
+            if self.study.claims
+            else None,
             "costs": costs(frame),
             "learning": learning(frame, self.epochs, self.metric) if self.metric in self.epochs else None,
             "probes": scalars(frame, scalar_probes(self.trials), self.confidence),
@@ -145,19 +162,6 @@ class _Gathering:
     def _worst(self) -> float:
         """The error of guessing, which a diverged run counts as."""
         return self.guessing["error"]
-
-    def _claims(self) -> Result:
-        sign = -1 if self.metric == "loss" else 1
-        return judge(
-            self.study.claims,
-            self.frame,
-            self.factors,
-            validation=self.metric,
-            sign=sign,
-            guessing=self.guessing,
-            inner=self.inner,
-            **self.sure,
-        )
 
     def _budgets(self) -> dict[str, Result]:
         found: dict[str, Result | None] = {}
