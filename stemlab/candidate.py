@@ -16,7 +16,18 @@ from . import space
 from .errors import InfeasibleError, short
 from .matching import MatchResult, match
 from .space import Hole, Point
-from .spec import BodySpec, DataSpec, MatchSpec, ModelSpec, ProbeSpec, StemSpec, StudySpec, TrainSpec, TrialSpec
+from .spec import (
+    BodySpec,
+    DataSpec,
+    LatencySpec,
+    MatchSpec,
+    ModelSpec,
+    ProbeSpec,
+    StemSpec,
+    StudySpec,
+    TrainSpec,
+    TrialSpec,
+)
 from .spec.base import Spec, parse_pair
 from .spec.files import Document, Location, problems, validate_data
 
@@ -35,6 +46,7 @@ class Candidate:
     train: TrainSpec
     seeds: tuple[int, ...]
     probes: ProbeSpec | None
+    latency: LatencySpec | None
     matched: MatchResult
     holes: tuple[Hole, ...]
     point: Point
@@ -43,7 +55,14 @@ class Candidate:
     def trials(self) -> tuple[TrialSpec, ...]:
         """One trial for each seed."""
         return tuple(
-            TrialSpec(model=self.model, data=self.data, train=self.train, seed=seed, probes=self.probes)
+            TrialSpec(
+                model=self.model,
+                data=self.data,
+                train=self.train,
+                seed=seed,
+                probes=self.probes,
+                latency=self.latency,
+            )
             for seed in self.seeds
         )
 
@@ -104,7 +123,8 @@ class Candidates(Generic[S]):
         except InfeasibleError as error:
             raise InfeasibleError(str(error), ("model", "match")) from None
         self._check_constraints(matched)
-        return Candidate(model, data, train, self.seeds, self.study.probes, matched, self.holes, point)
+        study = self.study
+        return Candidate(model, data, train, self.seeds, study.probes, study.latencies, matched, self.holes, point)
 
     def points(self, rng: random.Random) -> Iterator[Point]:
         """Yield points to try: all of a small space in a shuffled order, otherwise endless draws."""

@@ -17,7 +17,7 @@ from .errors import StemlabError, StudyError, short
 from .spec import TrialSpec
 from .spec.files import dump_json, dump_yaml, read, write_text
 
-Status = Literal["ok", "diverged", "pruned", "failed"]
+Status = Literal["ok", "diverged", "pruned", "infeasible", "failed"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class TrialRecord:
     `metrics` (top1, top1_error and loss on the validation part, test_top1 and test_loss on the test part, seconds,
     images_per_second) lacks what a diverged or failed trial has not got. `probes` is what they measured
     (docs/probes.md); their columns of the curve are null where a number was not finite. `reused_from` is the folder of
-    the study that ran the trial, where that is another one.
+    the study that ran the trial, where that is another one. A pruned trial was stopped early: behind epoch `until`
+    where the study said so beforehand. An infeasible one was not trained: it is slower than the study allows. `screen`
+    is the score that it was ordered by.
     """
 
     trial: str
@@ -45,6 +47,8 @@ class TrialRecord:
     error: str | None = None
     proposal: int | None = None
     reused_from: str | None = None
+    until: int | None = None
+    screen: float | None = None
 
     @classmethod
     def of(cls, trial: TrialSpec, status: Status, **rest: Any) -> TrialRecord:
@@ -88,6 +92,8 @@ _FIELD_TYPES: dict[str, tuple[tuple[type, ...], bool]] = {
     "error": ((str, type(None)), False),
     "proposal": ((int, type(None)), False),
     "reused_from": ((str, type(None)), False),
+    "until": ((int, type(None)), False),
+    "screen": ((int, float, type(None)), False),
 }
 
 

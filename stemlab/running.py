@@ -212,10 +212,15 @@ class _Run:
     def start(self, trials: int) -> Runner:
         """Start workers for as many trials at a time as there may be, and as the machine has room for."""
         from .engine import slots
-        from .engine.embedded import EmbeddedRunner, InlineRunner
+        from .engine.embedded import RETRIES, EmbeddedRunner, InlineRunner
 
-        places = slots.plan(self.study.engine, trials)
-        self.runner = InlineRunner(places[0]) if self.study.engine.workers == 0 else EmbeddedRunner(places)
+        engine = self.study.engine
+        places = slots.plan(engine, trials)
+        keep = self.folder.path / "trials"
+        if engine.workers == 0:
+            self.runner = InlineRunner(places[0], keep)
+        else:
+            self.runner = EmbeddedRunner(places, keep, RETRIES if engine.retries is None else engine.retries)
         return self.runner
 
     def loop(self, source: Source, runner: Runner, elsewhere: dict[str, Any] | None = None) -> Study:

@@ -42,7 +42,8 @@ class Study:
     def objective(self) -> tuple[str, int]:
         """What is sought or compared, and 1 where larger is better, -1 where smaller is."""
         if isinstance(self.spec, SearchSpec):
-            return self.spec.search.objective.metric, self.spec.search.objective.sign
+            first = self.spec.search.objectives[0]
+            return first.metric, first.sign
         outcome = self.spec.ablate.outcome
         return outcome, -1 if outcome.endswith("loss") else 1
 

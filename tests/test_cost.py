@@ -18,7 +18,7 @@ import stemlab
 from stemlab import costing, zoo
 from stemlab.builders import build_model
 from stemlab.spec.base import pair
-from stemlab.spec.study import Quantity
+from stemlab.spec.quantity import Quantity
 
 # pycls's own totals (its flops are multiply-adds plus one for every biased output), then the multiply-adds and bias
 # additions apart, at 224 x 224 with 1000 classes; arXiv 2106.14881.

@@ -27,7 +27,8 @@ class SleepyRunner:
         self.lock = threading.Lock()
         self.running = self.most = 0
 
-    def run(self, trial, progress):
+    def run(self, order, progress):
+        trial = order.trial
         with self.lock:
             self.running += 1
             self.most = max(self.most, self.running)

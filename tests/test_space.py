@@ -17,7 +17,7 @@ from stemlab.engine import tuners
 from stemlab.engine.proposer import NniProposer
 from stemlab.running import load_search
 from stemlab.spec.files import Document
-from stemlab.spec.study import TUNERS
+from stemlab.spec.search import TUNERS
 
 MOST = 400
 

@@ -12,7 +12,7 @@ from ..design import Design
 from ..errors import StudyError
 from ..records import TrialRecord
 from ..spec import DataSpec, ProbeSpec
-from ..spec.study import Quantity
+from ..spec.quantity import Quantity
 from .ranking import latest
 
 _METRICS = (

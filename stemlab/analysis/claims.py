@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import InfeasibleError, SpecError, nearest, one_of, short
 from ..spec.bound import Bound
 from ..spec.claims import ClaimSpec, Within
-from ..spec.study import Quantity
+from ..spec.quantity import Quantity
 from .contrasts import Inner, arm_levels, contrast, contrasted, in_order
 from .paired import interval
 from .result import Result

@@ -6,7 +6,7 @@ import shutil
 from typing import Any
 
 from ..spec.files import Document
-from ..spec.study import REFUSED_TUNERS, TUNERS
+from ..spec.search import REFUSED_TUNERS, TUNERS
 from . import manifest, tuners
 
 _TOY = {"x": {"uniform": [0.0, 1.0]}, "kind": {"choice": ["a", {"b": {"choice": [1, 2, 3]}}]}}

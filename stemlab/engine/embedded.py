@@ -11,23 +11,33 @@ import subprocess
 import sys
 import tempfile
 import threading
+from pathlib import Path
 from typing import IO, Any
 
 from ..errors import EngineError
 from ..records import TrialRecord
-from ..spec import TrialSpec
+from ..spec import Order
 from .runner import Progress, RunnerClosed, failed
 from .slots import Slot
+from .work import TRAIN, perform, prepare
 
 _STARTS = 3
 """How many workers may die in turn before they are ready; one may be killed by chance, three are a fault."""
 
+RETRIES = 1
+"""How often a trial is run again whose worker died, unless the study says otherwise."""
+
 
 class EmbeddedRunner:
-    """Runs trials in workers that live as long as the study. A worker that dies is replaced, its trial recorded."""
+    """Runs trials in workers that live as long as the study.
 
-    def __init__(self, slots: list[Slot]) -> None:
-        self.slots = len(slots)
+    A worker that dies is replaced and its trial run again, up to `retries` times; then its death is recorded. Trials
+    that pause keep their state in `keep`.
+    """
+
+    def __init__(self, slots: list[Slot], keep: Path | None = None, retries: int = RETRIES, work: str = TRAIN) -> None:
+        self.slots, self.retries = len(slots), retries
+        self._command = (work, *([] if keep is None else [str(keep)]))
         self._closed = threading.Event()
         self._starting = threading.Lock()
         self._all: list[_Worker] = []
@@ -35,20 +45,24 @@ class EmbeddedRunner:
         for slot in slots:
             self._idle.put(self._start(slot))
 
-    def run(self, trial: TrialSpec, progress: Progress) -> TrialRecord:
+    def run(self, order: Order, progress: Progress) -> TrialRecord:
         """Run one trial in the next idle worker; EngineError where workers die again and again as they start."""
         worker = self._idle.get()
+        starts = runs = 0
         try:
-            for _ in range(_STARTS):
+            while starts < _STARTS:
                 try:
-                    return worker.run(trial, progress)
+                    return worker.run(order, progress)
                 except _WorkerDied as death:
                     if self._closed.is_set():
                         raise RunnerClosed("the study was stopped") from None
                     worker = self._replace(worker)
-                    if death.was_ready:  # the trial was at work, and may be to blame
-                        return failed(trial, f"{death.log}\nthe worker died: {death.reason}".strip())
-                    last = death
+                    if not death.was_ready:
+                        starts, last = starts + 1, death
+                    elif runs < self.retries:
+                        runs += 1
+                    else:  # the trial was at work each time, and may be to blame
+                        return failed(order.trial, f"{death.log}\nthe worker died: {death.reason}".strip())
             why = (last.log.splitlines() or ["its log is empty"])[-1]
             raise EngineError(f"{_STARTS} workers died as they started ({last.reason}): {why}")
         finally:
@@ -72,7 +86,7 @@ class EmbeddedRunner:
         with self._starting:
             if self._closed.is_set():
                 raise RunnerClosed("the study was stopped")
-            worker = _Worker(slot)
+            worker = _Worker(slot, self._command)
             self._all.append(worker)
             return worker
 
@@ -86,13 +100,13 @@ class _WorkerDied(Exception):
 class _Worker:
     """One process, spoken to in lines of JSON."""
 
-    def __init__(self, slot: Slot) -> None:
+    def __init__(self, slot: Slot, command: tuple[str, ...]) -> None:
         self.slot = slot
         self.ready = False
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
         self.process = subprocess.Popen(
             # -P: a torch.py in the user's folder is not torch.
-            [sys.executable, "-P", "-m", "stemlab.engine.worker"],
+            [sys.executable, "-P", "-m", "stemlab.engine.worker", *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,
@@ -101,11 +115,11 @@ class _Worker:
             process_group=0,
         )
 
-    def run(self, trial: TrialSpec, progress: Progress) -> TrialRecord:
+    def run(self, order: Order, progress: Progress) -> TrialRecord:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
-            self.process.stdin.write(trial.canonical_json().encode() + b"\n")
+            self.process.stdin.write(order.canonical_json().encode() + b"\n")
             self.process.stdin.flush()
         except (OSError, ValueError):
             raise self._death() from None
@@ -157,22 +171,19 @@ class _Worker:
 class InlineRunner:
     """Runs trials in the calling process, one at a time: `workers: 0`, for debuggers."""
 
-    def __init__(self, slot: Slot) -> None:
+    def __init__(self, slot: Slot, keep: Path | None = None) -> None:
         self.slots = 1
-        self._slot = slot
+        self._slot, self._keep = slot, keep
 
-    def run(self, trial: TrialSpec, progress: Progress) -> TrialRecord:
+    def run(self, order: Order, progress: Progress) -> TrialRecord:
         """Run one trial here."""
         import torch
 
-        from ..train import run_trial
-
         before = torch.get_num_threads()
+        work = prepare()
         torch.set_num_threads(self._slot.threads)
         try:
-            return run_trial(trial, progress, None if self._slot.gpus else "cpu")
-        except Exception as error:
-            return failed(trial, f"{type(error).__name__}: {error}")
+            return perform(work, order, progress, self._keep)
         finally:
             torch.set_num_threads(before)
 

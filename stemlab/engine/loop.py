@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..records import StudyFolder, TrialRecord
-from ..spec import TrialSpec
+from ..spec import Floor, Order, TrialSpec
 from .runner import Runner
 
 
@@ -39,6 +39,13 @@ class Job:
     trial: TrialSpec
     proposal: int
     assignment: dict[str, Any]
+    until: int | None = None
+    floor: Floor | None = None
+
+    @property
+    def order(self) -> Order:
+        """What the runner is asked to do."""
+        return Order(trial=self.trial, until=self.until, floor=self.floor)
 
 
 class Source(Protocol):
@@ -103,7 +110,7 @@ class TrialLoop:
                 self._record(job, self.elsewhere[digest], reused=True)
             else:
                 self.reporter.started(digest, job.proposal, job.trial.seed)
-                self.running[submit(self.runner.run, job.trial, self._progress(digest))] = job
+                self.running[submit(self.runner.run, job.order, self._progress(digest))] = job
 
     def _progress(self, digest: str) -> Callable[[dict[str, float]], None]:
         return lambda row: self.reporter.epoch(digest, row)

@@ -42,7 +42,7 @@ class NniProposer:
     def __init__(self, candidates: Candidates[SearchSpec]) -> None:
         settings = candidates.study.search
         self.candidates = candidates
-        self.sign = settings.objective.sign
+        self.sign = settings.objectives[0].sign
         mode = "maximize" if self.sign > 0 else "minimize"
         self.tuner: Any = tuners.make(
             settings.tuner, mode, settings.tuner_seed, settings.tuner_options, settings.trials

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ..errors import StemlabError
 from ..records import TrialRecord
-from ..spec import TrialSpec
+from ..spec import Order, TrialSpec
 
 Progress = Callable[[dict[str, float]], None]
 
@@ -21,7 +21,7 @@ class Runner(Protocol):
 
     slots: int
 
-    def run(self, trial: TrialSpec, progress: Progress) -> TrialRecord:
+    def run(self, order: Order, progress: Progress) -> TrialRecord:
         """Run one trial; whatever happens to it, return a record. RunnerClosed once the runner was closed."""
 
     def close(self) -> None:

@@ -69,7 +69,7 @@ class Proposals:
             or not all(p.complete for p in self.proposals[self.told : visible])
         ):
             return False
-        metric = self.settings.objective.metric
+        metric = self.settings.objectives[0].metric
         while self.told < visible:
             proposal = self.proposals[self.told]
             self.proposer.tell(proposal.candidate, proposal.score(metric))

@@ -89,7 +89,8 @@ def plan(engine: EngineSpec, concurrency: int, gpus: list[Gpu] | None = None) ->
         )
     if wanted:
         groups = [tuple(there[i : i + wanted]) for i in range(0, len(there) - wanted + 1, wanted)]
-        most = [Slot(group, engine.threads) for _ in range(engine.trials_per_gpu) for group in groups]
+        sharing = 1 if engine.trials_per_gpu == "auto" else engine.trials_per_gpu
+        most = [Slot(group, engine.threads) for _ in range(sharing) for group in groups]
     else:
         most = [Slot((), engine.threads)] * max(1, cores() // engine.threads)
     if engine.workers is None:

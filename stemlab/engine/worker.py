@@ -1,6 +1,8 @@
-"""A warm worker process: imports torch and timm once, then runs trials as they come.
+"""A warm worker process: imports what its work needs (torch, timm) once, then runs trials as they come.
 
-Trials come on stdin and events go to stdout, one JSON document a line; nothing is pickled, no port is opened. The
+Its arguments are the name of the work and the folder where trials may keep their state.
+
+Orders come on stdin and events go to stdout, one JSON document a line; nothing is pickled, no port is opened. The
 end of stdin means that the parent is gone, whatever killed it, and the worker goes too, in the middle of a trial.
 """
 
@@ -11,7 +13,7 @@ import os
 import queue
 import sys
 import threading
-import traceback
+from pathlib import Path
 from typing import Any, TextIO
 
 
@@ -22,23 +24,15 @@ def main() -> None:
     tasks: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
 
-    import torch
+    from ..spec import Order
+    from .work import perform, prepare
 
-    from ..spec import TrialSpec
-    from ..train import run_trial
-    from .runner import failed
-
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    if torch.cuda.is_available():
-        # The same trial is to give the same numbers again; a kernel that cannot do so warns in the log.
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    work = prepare(sys.argv[1])
+    keep = Path(sys.argv[2]) if len(sys.argv) > 2 else None
     _send(events, {"event": "ready"})
     while True:
-        trial = TrialSpec.model_validate(json.loads(tasks.get()))
-        try:
-            record = run_trial(trial, lambda row: _send(events, {"event": "epoch", "row": row}))
-        except Exception:
-            record = failed(trial, traceback.format_exc())
+        order = Order.model_validate(json.loads(tasks.get()))
+        record = perform(work, order, lambda row: _send(events, {"event": "epoch", "row": row}), keep)
         _send(events, {"event": "record", "record": json.loads(record.to_json())})
 
 

@@ -2,6 +2,8 @@
 
 from .base import Spec
 from .body import BodySpec, RopeSpec
+from .engine import EngineSpec, MachineSpec
+from .latency import LatencySpec
 from .layers import (
     ActLayer,
     ConvLayer,
@@ -21,9 +23,11 @@ from .layers import (
 )
 from .model import MatchSpec, ModelSpec
 from .probes import CkaSpec, ProbeSpec
+from .search import DrawsSpec, FidelitySpec, Objective, SearchSettings
 from .stem import StemSpec
-from .study import AblationSettings, AblationSpec, EngineSpec, SearchSettings, SearchSpec, StudySpec, TrialSpec
+from .study import AblationSettings, AblationSpec, SearchSpec, StudySpec
 from .training import DataSpec, TrainSpec
+from .trial import Floor, Order, TrialSpec
 
 __all__ = [
     "AblationSettings",
@@ -34,11 +38,18 @@ __all__ = [
     "ConvLayer",
     "Counts",
     "DataSpec",
+    "DrawsSpec",
     "EngineSpec",
+    "FidelitySpec",
+    "Floor",
+    "LatencySpec",
     "LayerSpec",
+    "MachineSpec",
     "MatchSpec",
     "ModelSpec",
     "NormLayer",
+    "Objective",
+    "Order",
     "PadLayer",
     "ParallelLayer",
     "PatchifyLayer",

@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from ..data import Part, load_digits
 from ..matching import match
 from ..probes import Observer
 from ..records import TrialRecord
-from ..spec import TrainSpec, TrialSpec
+from ..spec import Floor, TrainSpec, TrialSpec
 from . import recipe
 
 Progress = Callable[[dict[str, Any]], None]
@@ -26,7 +27,15 @@ EXPLODED = 10.0
 """A run whose mean loss over an epoch exceeds this many times that of guessing has exploded."""
 
 
-def run_trial(trial: TrialSpec, progress: Progress | None = None, device: str | None = None) -> TrialRecord:
+def run_trial(
+    trial: TrialSpec,
+    progress: Progress | None = None,
+    device: str | None = None,
+    *,
+    until: int | None = None,
+    floor: Floor | None = None,
+    keep: Path | None = None,
+) -> TrialRecord:
     """Train the trial's model and return its record; a run that diverges is a result like any other.
 
     Everything random follows from `trial.seed`: the same trial gives the same numbers on the same machine with the

@@ -76,7 +76,7 @@ def gather(folder: StudyFolder) -> Content:
     written = folder.path / "study.yaml"
     study = validate(SearchSpec, read(written))
     settings = study.search
-    metric, sign = settings.objective.metric, settings.objective.sign
+    metric, sign = settings.objectives[0].metric, settings.objectives[0].sign
     records = ranking.latest(folder.records())
     ranked = ranking.rank(records, metric, sign)
     manifest = read_manifest(folder)
