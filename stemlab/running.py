@@ -30,7 +30,7 @@ def load_search(source: StudySource, changes: Sequence[str] = ()) -> Candidates[
     """Return the space of a search file (or dict), checked; `changes` are `path=value` as after --set."""
     document = _read(SearchSpec, source, changes)
     study = validate(SearchSpec, document)
-    return Candidates(study, study.search.seeds, document)
+    return Candidates(study, study.search.seeds, document, study.search.draws)
 
 
 def load_ablation(source: StudySource, changes: Sequence[str] = ()) -> Plan:
