@@ -112,7 +112,8 @@ class Candidates(Generic[S]):
         )
         self._every = space.find(self.document)
         self._check_options()
-        self.holes, self.draws = self._every, ({},)
+        self.holes = self._every
+        self.draws: tuple[Point, ...] = ({},)
         if drawn is not None:
             self.holes, self.draws = self._split(drawn)
         self._fixed = self._share_what_is_fixed()
@@ -215,7 +216,7 @@ class Candidates(Generic[S]):
 
     def _check_constraints(self, matched: MatchResult) -> None:
         for name, bound in self.study.constraints.items():
-            value = abs(matched.error or 0.0) if name == "match_error" else matched.cost.quantity(name)
+            value = matched.quantity(name)
             if bound.max is not None and value > bound.max:
                 raise InfeasibleError(f"{value:g} is above max {bound.max:g}", ("constraints", name))
             if bound.min is not None and value < bound.min:

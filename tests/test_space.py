@@ -287,7 +287,7 @@ def propose(name: str, seed: int = 0, scores: int = 0, number: int = 14) -> list
         candidate = proposer.propose()
         identities.append(candidate.identity)
         score = random.Random(f"{scores}{candidate.identity}").random()
-        proposer.tell(candidate, None if score < 0.2 else score)
+        proposer.tell(candidate, None if score < 0.2 else (score,))
     assert not proposer.broken
     return identities
 
