@@ -76,7 +76,7 @@ def search(
     raised again; `resume=True` then goes on, repeats nothing, and ends with the records of an unbroken study.
     """
     from .engine import tuners
-    from .engine.proposer import NniProposer
+    from .engine.proposer import TunerProposer
     from .engine.quiet import Quiet
     from .engine.searching import Proposals
 
@@ -88,7 +88,7 @@ def search(
     with _Run(study, _folder(study.name, out, resume), resume, watching) as run:
         # The workers import torch while we import NNI and make the first proposals.
         runner = run.start(study.search.concurrency * len(study.search.seeds))
-        source_of_trials = Proposals(study.search, NniProposer(candidates), watching.note)
+        source_of_trials = Proposals(study.search, TunerProposer(candidates), watching.note)
         return run.loop(source_of_trials, runner)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemlab.engine.loop import TrialLoop
-from stemlab.engine.proposer import NniProposer
+from stemlab.engine.proposer import TunerProposer
 from stemlab.engine.quiet import Quiet
 from stemlab.engine.searching import Proposals
 from stemlab.records import StudyFolder, TrialRecord
@@ -45,7 +45,7 @@ class SleepyRunner:
         pass
 
 
-class Watched(NniProposer):
+class Watched(TunerProposer):
     """The real proposer, and a note of what it had been told before each proposal."""
 
     def __init__(self, candidates):
@@ -57,9 +57,9 @@ class Watched(NniProposer):
         self.seen_before.append(self.told)
         return super().propose()
 
-    def tell(self, candidate, score):
+    def tell(self, candidate, values):
         self.told += 1
-        super().tell(candidate, score)
+        super().tell(candidate, values)
 
 
 def search(tmp_path, clock_seed, concurrency, slots, trials=14, tuner="tpe", seeds="[0]", fail=0.0, longest=0.01):

@@ -72,7 +72,8 @@ class Proposals:
         metric = self.settings.objectives[0].metric
         while self.told < visible:
             proposal = self.proposals[self.told]
-            self.proposer.tell(proposal.candidate, proposal.score(metric))
+            score = proposal.score(metric)
+            self.proposer.tell(proposal.candidate, None if score is None else (score,))
             self.told += 1
         candidate = self.proposer.propose()
         if candidate is None:
