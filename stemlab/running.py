@@ -85,7 +85,7 @@ def search(
     """
     from .engine import tuners
     from .engine.halving import Brackets
-    from .engine.proposer import NniProposer
+    from .engine.proposer import TunerProposer
     from .engine.quiet import Quiet
     from .engine.searching import Progress, Proposals
 
@@ -97,7 +97,7 @@ def search(
     with _Run(study, _folder(study.name, out, resume), resume, watching) as run:
         # The workers import torch while we import NNI and make the first proposals.
         runner = run.start(study.search.concurrency * study.search.trials_each)
-        progress = Progress(study.search, NniProposer(candidates), watching.note, run.hours)
+        progress = Progress(study.search, TunerProposer(candidates), watching.note, run.hours)
         fidelity = study.search.fidelity
         by_halves = fidelity is not None and fidelity.kind != "median"
         trials = Brackets(progress, fidelity, _epochs(study)) if fidelity and by_halves else Proposals(progress)
