@@ -6,14 +6,14 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from . import space
-from .errors import InfeasibleError, short
+from .errors import InfeasibleError, nearest, short
 from .matching import MatchResult, match
 from .space import Hole, Point
 from .spec import (
@@ -29,7 +29,9 @@ from .spec import (
     TrialSpec,
 )
 from .spec.base import Spec, parse_pair
-from .spec.files import Document, Location, problems, validate_data
+from .spec.files import Document, Location, problems, show_path, validate_data
+from .spec.relation import read_relation
+from .spec.scope import Scope
 
 _SECTIONS: dict[str, type[Spec]] = {"data": DataSpec, "train": TrainSpec}
 _MODEL_SECTIONS: dict[str, type[Spec]] = {"stem": StemSpec, "body": BodySpec, "match": MatchSpec}
@@ -96,7 +98,8 @@ class Candidates(Generic[S]):
             {"model": study.model, "data": study.data, "train": study.train}, document.source, document.places
         )
         self.holes = space.find(self.document)
-        self._check_options()
+        self._relations = tuple(map(read_relation, study.relations or ()))
+        self._check_paths(self._check_options())
         self._fixed = self._share_what_is_fixed()
 
     @property
@@ -118,11 +121,14 @@ class Candidates(Generic[S]):
             plain = space.fill(self.document.data, self.holes, point)
             path, message, _ = next(problems(error, plain[section]))
             raise InfeasibleError(message, self._written((section, *path), point)) from None
+        specs: dict[str, Spec] = {"model": model, "data": data, "train": train}
+        self._check_relations(point, specs)
         try:
             matched = match(model)
         except InfeasibleError as error:
             raise InfeasibleError(str(error), ("model", "match")) from None
         self._check_constraints(matched)
+        self._check_relations(point, specs, matched)
         study = self.study
         return Candidate(model, data, train, self.seeds, study.probes, study.latencies, matched, self.holes, point)
 
@@ -166,11 +172,36 @@ class Candidates(Generic[S]):
 
     def _check_constraints(self, matched: MatchResult) -> None:
         for name, bound in self.study.constraints.items():
-            value = abs(matched.error or 0.0) if name == "match_error" else matched.cost.quantity(name)
+            value = _quantity(matched, name)
             if bound.max is not None and value > bound.max:
                 raise InfeasibleError(f"{value:g} is above max {bound.max:g}", ("constraints", name))
             if bound.min is not None and value < bound.min:
                 raise InfeasibleError(f"{value:g} is below min {bound.min:g}", ("constraints", name))
+
+    def _check_relations(self, point: Point, specs: dict[str, Spec], matched: MatchResult | None = None) -> None:
+        """Check the relations of fields alone, or, once the model is matched, those that name costs."""
+        relations = [(i, r) for i, r in enumerate(self._relations) if bool(r.quantities) == (matched is not None)]
+        if not relations:
+            return
+        cost = None if matched is None else partial(_quantity, matched)
+        scope = Scope(space.fill(self.document.data, self.holes, point), specs, cost)
+        for index, relation in relations:
+            objection = relation.objection(scope)
+            if objection is not None:
+                raise InfeasibleError(objection, ("relations", index))
+
+    def _check_paths(self, fillings: list[Scope]) -> None:
+        """Refuse a relation that names a field which no filling has. The fillings have, of every hole, each option."""
+        for index, relation in enumerate(self._relations):
+            for path in relation.paths:
+                # What an invalid filling would have by default, once it goes together, is not known.
+                known = all(path[0] in filling.specs for filling in fillings)
+                if known and not any(path in filling for filling in fillings):
+                    names = dict.fromkeys(name for filling in fillings for name in filling.paths())
+                    name = show_path(path)
+                    raise self.document.error(
+                        ("relations", index), f"{relation.text}: there is no {name}{nearest(name, names)}"
+                    )
 
     def _share_what_is_fixed(self) -> Any:
         """Validate the parts without holes once, with file:line for their errors, and put the specs in their place."""
@@ -183,11 +214,13 @@ class Candidates(Generic[S]):
                     parent[name] = validate_data(kind, parent[name], self.document, at)
         return fixed
 
-    def _check_options(self) -> None:
+    def _check_options(self) -> list[Scope]:
         """Refuse an option that is wrong by itself (a misspelt name, say), whatever else is filled in.
 
-        Values that merely do not go together are left to the draws: another filling may do.
+        Values that merely do not go together are left to the draws: another filling may do. The fillings tried are
+        returned.
         """
+        fillings = []
         first: Point = {}
         _open_all(self.holes, first)
         for chain in _chains(self.holes):
@@ -195,23 +228,26 @@ class Candidates(Generic[S]):
             tries = range(len(hole.options)) if hole.kind == "choice" else (hole.low, hole.high)
             for value in tries:
                 point = {**first, **{outer.name: index for outer, index in chain[:-1]}, hole.name: value}
-                self._check_filled(space.fill(self.document.data, self.holes, point), point)
+                fillings.append(self._check_filled(space.fill(self.document.data, self.holes, point), point))
         if not self.holes:
-            self._check_filled(self.document.data, {})
+            fillings.append(self._check_filled(self.document.data, {}))
+        return fillings
 
-    def _check_filled(self, filled: Any, point: Point) -> None:
+    def _check_filled(self, filled: Any, point: Point) -> Scope:
+        specs: dict[str, Spec] = {}
         for name, kind in (("data", DataSpec), ("train", TrainSpec), ("model", ModelSpec)):
             section = filled[name]
             try:
                 if name == "model":
                     section = _with_data(section, DataSpec.model_validate(filled["data"]))
-                kind.model_validate(section)
+                specs[name] = kind.model_validate(section)
             except InfeasibleError as error:
                 raise self.document.infeasible(self._written(error.path, point), str(error)) from None
             except ValidationError as error:
                 for path, message, is_relation in problems(error, section):
                     if not is_relation:
                         raise self.document.error(self._written((name, *path), point), message) from None
+        return Scope(filled, specs)
 
     def _written(self, path: Location, point: Point) -> Location:
         """Return where a path of the filled document stands in the document with holes."""
@@ -223,6 +259,10 @@ class Candidates(Generic[S]):
             index = int(point[hole.name])
             path = (*hole.path, "choice", hole.keys[index], *path[len(hole.path) :])
             holes = hole.inner[index]
+
+
+def _quantity(matched: MatchResult, name: str) -> float:
+    return abs(matched.error or 0.0) if name == "match_error" else matched.cost.quantity(name)
 
 
 def _with_data(model: Any, data: DataSpec) -> Any:
