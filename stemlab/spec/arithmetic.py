@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import math
 import operator
 from collections.abc import Callable
@@ -128,7 +129,7 @@ def _product(items: list[Any]) -> int | float:
 def _steps(name: str, holds: Callable[[Any, Any], bool]) -> Callable[[Any], bool]:
     def check(value: Any) -> bool:
         items = _numbers(name, value)
-        return all(holds(a, b) for a, b in zip(items, items[1:], strict=False))
+        return all(holds(a, b) for a, b in itertools.pairwise(items))
 
     return check
 

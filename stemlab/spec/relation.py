@@ -204,7 +204,7 @@ def _path(node: ast.expr, text: str) -> Location:
     close = difflib.get_close_matches(name, list(_HINTS), n=1)
     meant = f" (did you mean {_HINTS[close[0]]!r}?)" if close else ""
     raise _Refused(
-        f"unknown name {short(name)}; expected a path such as model.body.dim, in model, data or train, or {_COSTS}{meant}"
+        f"unknown name {short(name)}; expected a path in {', '.join(SECTIONS)}, such as model.body.dim, or {_COSTS}{meant}"
     )
 
 
@@ -265,21 +265,29 @@ class _Reading:
         return True
 
     def shown(self, node: ast.expr) -> str:
-        """Return the expression with its values put in: what makes it false."""
+        """Return an expression that is false with its values put in, as far as it was worked out."""
         if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
             return self.shown(next(item for item in node.values if not self._flag(item)))
         if isinstance(node, ast.BoolOp):
             return " or ".join(map(self.shown, node.values))
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            return f"not {self.shown(node.operand)}"
         if isinstance(node, ast.Compare):
-            parts = [show(self.value(node.left))]
-            for kind, right in zip(node.ops, node.comparators, strict=True):
-                parts += [COMPARISONS[type(kind)][0], show(self.value(right))]
-            return " ".join(parts)
+            return self._shown_comparison(node)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id != "has":
             return f"{node.func.id}({', '.join(show(self.value(item)) for item in node.args)})"
-        return show(self.value(node))
+        if isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Compare):
+            return f"not {self._shown_comparison(node.operand)}"
+        return ast.unparse(node)
+
+    def _shown_comparison(self, node: ast.Compare) -> str:
+        left = self.value(node.left)
+        text = show(left)
+        for kind, right_node in zip(node.ops, node.comparators, strict=True):
+            right = self.value(right_node)
+            text += f" {COMPARISONS[type(kind)][0]} {show(right)}"
+            if not compare(type(kind), left, right):
+                break
+            left = right
+        return text
 
     def _named(self, node: ast.expr) -> Any:
         if isinstance(node, ast.Name) and node.id in _CONSTANTS:

@@ -57,7 +57,7 @@ class StudySpec(Spec):
     `model`, `data` and `train` are documents in which any value may be a hole: `{choice: [...]}`,
     `{int: [lo, hi]}`, `{uniform: [lo, hi]}` or `{log_uniform: [lo, hi]}`. The options of a choice may have names:
     `{choice: {name: option, ...}}`. `constraints` bound quantities of the matched model, `latency` measured times;
-    `relations` are comparisons, between any of them, that have to hold, such as `train.warmup_epochs < train.epochs / 2`.
+    `relations` are comparisons between fields and costs that have to hold (docs/relations_and_screens.md).
     `probes` says what to measure of each model, beside how well it does.
     """
 
