@@ -206,10 +206,9 @@ def _start(engine: EngineSpec, places: list[slots.Slot], private: Path) -> tuple
     (node,) = ray.nodes()
     if node["NodeManagerAddress"] != "127.0.0.1":
         raise EngineError(f"Ray listens on {node['NodeManagerAddress']}, not on 127.0.0.1 alone; not going on")
-    share = len(places[0].gpus)
-    if len(groups) < len(places) and groups:
-        share = len(groups) / len(places)
-    return ray, {"num_cpus": engine.threads, "num_gpus": share}, len(places)
+    shared = engine.trials_per_gpu != 1 and bool(groups)
+    each = min(1.0, len(groups) / len(places)) if shared else len(places[0].gpus)
+    return ray, {"num_cpus": engine.threads, "num_gpus": each}, len(places)
 
 
 def _connect(address: str) -> Any:
