@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -20,7 +21,7 @@ from stemlab.engine.proposer import NniProposer
 from stemlab.engine.quiet import Quiet
 from stemlab.engine.ray_runner import RayRunner
 from stemlab.engine.runner import RunnerClosed
-from stemlab.engine.searching import Proposals
+from stemlab.engine.searching import Progress, Proposals
 from stemlab.engine.slots import Slot
 from stemlab.errors import EngineError
 from stemlab.records import StudyFolder
@@ -37,7 +38,7 @@ HERE = EngineSpec(kind="ray", workers=2)
 @pytest.fixture(autouse=True, scope="module")
 def quick_work():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(REPOSITORY / "benchmarks"))
+        patch.setenv("PYTHONPATH", os.pathsep.join(str(REPOSITORY / name) for name in ("benchmarks", "tests")))
         patch.setenv("STEMLAB_SIMULATED_SECONDS", "0.5")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         yield
@@ -87,7 +88,7 @@ def search(path, runner, reporter=None):
     folder.open_to_write(candidates.study.canonical(), resume=False)
     reporter = reporter or Quiet()
     try:
-        source = Proposals(candidates.study.search, NniProposer(candidates), reporter.note)
+        source = Proposals(Progress(candidates.study.search, NniProposer(candidates), reporter.note))
         TrialLoop(source, runner, folder, reporter).run()
     finally:
         folder.close()
@@ -115,7 +116,7 @@ def test_a_search_outlives_a_node_and_gives_the_records_of_any_engine(cluster, t
 
 
 def test_real_training_gives_the_numbers_of_the_embedded_engine(cluster):
-    order = an_order(**{"train.epochs": 1, "model.body.depth": 2, "data.validation": 0.4})
+    order = an_order(**{"train.epochs": 2, "model.body.depth": 2, "data.validation": 0.4})
     runner, rows = RayRunner(on(cluster, workers=1), concurrency=1), []
     try:
         there = runner.run(order, rows.append)
@@ -128,12 +129,12 @@ def test_real_training_gives_the_numbers_of_the_embedded_engine(cluster):
         embedded.close()
     assert there.status == here.status == "ok", there.error
     assert there.curve == here.curve
-    assert [row["epoch"] for row in rows] == [1]
+    assert [row["epoch"] for row in rows] == [1, 2]
     assert there.metrics["test_loss"] == here.metrics["test_loss"]
 
 
 def test_a_worker_that_dies_again_and_again_is_recorded(cluster):
-    runner = RayRunner(on(cluster, workers=1), concurrency=1, retries=1, work="os:abort")
+    runner = RayRunner(on(cluster, workers=1), concurrency=1, retries=1, work="dying_work:die")
     try:
         record = runner.run(an_order(), lambda row: None)
     finally:
@@ -193,9 +194,7 @@ def listening(process):
     return found
 
 
-def test_a_cluster_of_our_own_listens_on_the_loopback_alone_and_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
+def test_a_cluster_of_our_own_listens_on_the_loopback_alone_and_leaves_nothing(monkeypatch):
     monkeypatch.setenv("STEMLAB_SIMULATED_SECONDS", "600")
     monkeypatch.setenv("STEMLAB_SIMULATED_EPOCHS", "6000")
     runner = RayRunner(HERE, concurrency=2, work=WORK)
@@ -205,23 +204,23 @@ def test_a_cluster_of_our_own_listens_on_the_loopback_alone_and_leaves_nothing(t
             assert runner.slots == 2
             trial = pool.submit(runner.run, an_order(), lambda row: trained.set())
             assert trained.wait(100)
-            family = check_sockets(runner, tmp_path)
+            folder = Path(psutil.Process(runner._process.pid).cwd())
+            family = check_sockets(runner)
         finally:
             runner.close()
         with pytest.raises(RunnerClosed):
             trial.result()
     assert_gone(family)
-    assert list(tmp_path.iterdir()) == []
+    assert not folder.exists()
 
 
-def check_sockets(runner, tmp_path):
+def check_sockets(runner):
     driver = psutil.Process(runner._process.pid)
     family = [driver, *driver.children(recursive=True)]
     interfaces = listening(driver)
     assert len(interfaces) >= 4
     assert {interface.removeprefix("::ffff:") for interface in interfaces} == {"127.0.0.1"}
-    (folder,) = tmp_path.iterdir()
-    assert folder.stat().st_mode & 0o077 == 0
+    assert Path(driver.cwd()).stat().st_mode & 0o077 == 0
     return family
 
 
@@ -230,28 +229,30 @@ def assert_gone(processes, seconds=100):
     assert [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
 
 
-def test_a_study_killed_outright_takes_its_cluster_along(tmp_path):
+def test_a_study_killed_outright_takes_its_cluster_along():
     code = (
         "import sys, time; from stemlab.engine.ray_runner import RayRunner; from stemlab.spec import EngineSpec\n"
         f"RayRunner(EngineSpec(kind='ray', workers=2), 2, work={WORK!r}); print('up', flush=True); time.sleep(600)"
     )
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
     study = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
     )
     try:
         assert study.stdout.readline() == b"up\n"
         family = psutil.Process(study.pid).children(recursive=True)
+        folder = Path(psutil.Process(study.pid).children()[0].cwd())
         assert len(family) >= 4
     finally:
         study.send_signal(signal.SIGKILL)
         study.wait()
     assert_gone(family)
-    assert study.stderr.read() == b""  # Ray's own lines are not the user's
-    assert list(tmp_path.iterdir()) == []
+    study.stdout.close()
+    with study.stderr as said:
+        assert said.read() == b""  # Ray's own lines are not the user's
+    assert not folder.exists()
 
 
-def test_without_ray_the_error_names_the_extra(tmp_path):
+def test_without_ray_the_error_names_the_extra():
     code = (
         "import sys\n"
         "from importlib import metadata\n"

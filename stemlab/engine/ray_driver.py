@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import secrets
 import shutil
 import socket
@@ -34,6 +35,9 @@ _MOVES = 3
 
 _PATIENCE = 300.0
 """Seconds without a single worker until the study ends: Ray itself would wait for ever for a node that has room."""
+
+_EXPLAINED = 60.0
+"""Seconds for Ray to find out why a worker does not answer; it gives up on a silent node after about half a minute."""
 
 _MEMORY = 80 * 2**20
 """Bytes of Ray's object store, the least it takes: nothing but lines of text goes through it."""
@@ -93,22 +97,41 @@ class _Pool:
                 for answer in worker.run.options(num_returns="streaming").remote(job.order):
                     _send({"job": job.number, **json.loads(self.ray.get(answer))})
             except self.ray.exceptions.RayError as death:
-                self._lost(job, death)
+                self._lost(job, self._explained(worker, death))
                 return
 
+    def _explained(self, worker: Any, death: Exception) -> Exception:
+        """Return why a worker died. At first Ray knows only that it does not answer; a lost node is found out later."""
+        unknown, end = self.ray.exceptions.ActorUnavailableError, time.monotonic() + _EXPLAINED
+        while isinstance(death, unknown) and time.monotonic() < end:
+            time.sleep(0.2)
+            try:
+                self.ray.get(worker.version.remote())
+            except self.ray.exceptions.RayError as later:
+                death = later
+            else:  # it was out of reach for a while, and what its trial said is lost
+                break
+        self.ray.kill(worker)
+        return death
+
     def _lost(self, job: _Job, death: Exception) -> None:
-        moved = _node_died(death)
+        moved = self._is_loss_of_node(death)
         job.moves, job.deaths = job.moves + moved, job.deaths + (not moved)
         if job.moves > _MOVES or job.deaths > self.retries:
-            _send({"job": job.number, "event": "died", "reason": str(death).strip()})
+            _send({"job": job.number, "event": "died", "reason": _text(death)})
         else:
             self.jobs.put(job)
 
     def _died_at_start(self, death: Exception) -> None:
         with self.lock:
-            self.starts += not _node_died(death)
+            self.starts += not self._is_loss_of_node(death)
             if self.starts >= _STARTS:
-                _give_up(f"{_STARTS} workers died as they started: {str(death).strip()}")
+                _give_up(f"{_STARTS} workers died as they started: {_text(death).splitlines()[-1]}")
+
+    def _is_loss_of_node(self, death: Exception) -> bool:
+        lost = ("node has died", "node was terminated")
+        out_of_reach = isinstance(death, self.ray.exceptions.ActorUnavailableError)
+        return out_of_reach or any(words in str(death) for words in lost)
 
     def _check_version(self, theirs: str) -> None:
         ours = metadata.version("stemlab")
@@ -125,8 +148,9 @@ class _Pool:
                 )
 
 
-def _node_died(death: Exception) -> bool:
-    return "node has died" in str(death) or "node was terminated" in str(death)
+def _text(death: Exception) -> str:
+    """Return what Ray says, without its colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", str(death)).strip() or type(death).__name__
 
 
 def _give_up(message: str) -> NoReturn:

@@ -61,7 +61,7 @@ class RayRunner:
         self._up: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._fatal: str | None = None
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the runner)
-        self._cwd = tempfile.TemporaryDirectory(prefix="stemlab-ray-")
+        self._cwd = tempfile.TemporaryDirectory(prefix="stemlab-ray-", dir=_short_folder())
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "stemlab.engine.ray_driver"],
             stdin=subprocess.PIPE,
@@ -192,3 +192,8 @@ def _environment() -> dict[str, str]:
     if not found:
         return dict(os.environ)
     return {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(part).absolute()) for part in found.split(os.pathsep))}
+
+
+def _short_folder() -> str | None:
+    """Return where to put the folder of a cluster: its sockets' paths must not exceed 107 bytes, of which Ray takes 74."""
+    return None if len(tempfile.gettempdir()) < 12 else "/tmp"
