@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import EngineError
+from ..errors import EngineError, SpecError, short
 from ..spec import EngineSpec, MachineSpec
+from ..spec.files import Document, validate
 from . import manifest, slots, ssh, survey
 
 DECISIVE = ("stemlab", "torch", "torchvision", "timm", "einops")
@@ -110,6 +112,34 @@ def _public(version: str | None) -> str | None:
     return version if version is None else version.partition("+")[0]
 
 
+def parse(text: str, python: str, key: str | None = None) -> MachineSpec:
+    """Return the machine of user@host or user@host:port; SpecError where it is none."""
+    parts = re.fullmatch(r"(?P<user>[^@]+)@(?:\[(?P<six>.+)\]|(?P<host>[^@]+?))(?::(?P<port>\d{1,9}))?", text)
+    if parts is None:
+        raise SpecError(f"--machine {short(text)}: expected user@host or user@host:port")
+    given: dict[str, Any] = {"user": parts["user"], "host": parts["six"] or parts["host"], "python": python}
+    given |= {"port": int(parts["port"])} if parts["port"] else {}
+    given |= {} if key is None else {"key": key}
+    return validate(MachineSpec, Document(given, f"--machine {text}"))
+
+
+def report(specs: Sequence[MachineSpec]) -> list[dict[str, Any]]:
+    """Return what `stemlab doctor` shows of each machine; nothing but its problems where it did not let us in."""
+    with ThreadPoolExecutor(len(specs)) as pool:
+        return list(pool.map(_report, specs))
+
+
+def _report(spec: MachineSpec) -> dict[str, Any]:
+    shown: dict[str, Any] = {"machine": ssh.place(spec), "python": spec.python}
+    empty = dict.fromkeys(("versions", "hardware", "torch", "clock_offset", "disk_free_gib"))
+    try:
+        machine = examine(spec, torch=True)
+    except EngineError as error:
+        return {**shown, **empty, "problems": [str(error)], "notes": []}
+    found = asdict(machine)
+    return shown | {name: found[name] for name in (*empty, "problems", "notes")}
+
+
 def require(specs: Sequence[MachineSpec]) -> list[Machine]:
     """Look at all machines at once; EngineError with every reason where one of them cannot be used."""
     if not 1 <= len(specs) == len({(spec.host, spec.port, spec.user) for spec in specs}):
@@ -138,7 +168,11 @@ def places(engine: EngineSpec, machines: Sequence[Machine], concurrency: int) ->
     each = [(machine.spec, _slots(engine, machine)) for machine in machines]
     longest = max(len(own) for _, own in each)
     in_turn = [(spec, own[i]) for i in range(longest) for spec, own in each if i < len(own)]
-    return in_turn[: concurrency if engine.workers is None else engine.workers]
+    if engine.workers is None:
+        return in_turn[:concurrency]
+    if engine.workers > len(in_turn):
+        raise EngineError(f"engine.workers (={engine.workers}): the machines have room for {len(in_turn)} at a time")
+    return in_turn[: engine.workers]
 
 
 def _slots(engine: EngineSpec, machine: Machine) -> list[slots.Slot]:
