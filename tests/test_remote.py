@@ -7,6 +7,7 @@ import shutil
 import sys
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,9 +18,14 @@ from sshd import NEEDS_SSHD, keygen, starting
 
 import stemlab
 from stemlab.engine import machines, manifest, slots, ssh
+from stemlab.engine.embedded import InlineRunner
 from stemlab.engine.loop import Job, TrialLoop
+from stemlab.engine.manager import remote
+from stemlab.engine.proposer import NniProposer
 from stemlab.engine.quiet import Quiet
 from stemlab.engine.runner import RunnerClosed
+from stemlab.engine.searching import Progress as SearchProgress
+from stemlab.engine.searching import Proposals
 from stemlab.engine.slots import Slot
 from stemlab.engine.ssh_runner import SshRunner
 from stemlab.engine.worker_process import WorkerProcess
@@ -419,3 +425,69 @@ def test_the_doctor_of_a_bad_machine(hosts, cli):
     assert "there is no interpreter /no/such/python" in ran.stdout
     assert "Traceback" not in ran.stderr
     assert cli("doctor", "--machine", "nonsense").returncode == 2
+
+
+# A study over both machines, with NNI's manager here.
+
+SMALL = ("train.epochs=2", "model.body.depth=2", "data.validation=0.4", "search.trials=6", "search.concurrency=2")
+
+
+def run_study(folder: Path, runner, told=lambda records: None) -> list:
+    """Run a small search with real training; `told` is called with the records so far."""
+    candidates = load_search(CONV3X3, SMALL)
+    study = StudyFolder(folder)
+    study.open_to_write(candidates.study.canonical(), resume=False)
+
+    class Watcher(Quiet):
+        def finished(self, record, reused):
+            told(study.records())
+
+    try:
+        proposals = Proposals(SearchProgress(candidates.study.search, NniProposer(candidates), Quiet().note))
+        TrialLoop(proposals, runner, study, Watcher()).run()
+        return study.records()
+    finally:
+        study.close()
+
+
+def essence(records: list) -> list[tuple]:
+    timeless = ("top1", "loss", "test_top1", "test_loss")
+    return sorted(
+        (r.proposal, r.trial, r.status, str(r.assignment), *(r.metrics[name] for name in timeless), str(r.curve))
+        for r in records
+    )
+
+
+@pytest.mark.nni
+def test_a_search_through_nnis_manager_loses_a_machine_and_no_trial(hosts, log, tmp_path):
+    a, b = hosts(2)
+    engine = EngineSpec(kind="nni", service="remote", machines=[a.machine(), b.machine()])
+    notes, pages = [], []
+
+    def told(records):
+        pages.append(urllib.request.urlopen(f"{runner.page}api/v1/nni/check-status", timeout=30).status)
+        if len(records) == 2:
+            assert len(b.processes()) > 1  # it is at work
+            b.kill()
+
+    runner = remote.start(engine, 2, tmp_path / "trials", notes.append)
+    found = run_study(tmp_path / "far", runner, told)
+    assert len(found) == len({record.trial for record in found}) == 6
+    assert {record.status for record in found} == {"ok"}
+    assert set(pages) == {200}
+    assert sum("run again elsewhere" in note for note in notes) >= 1
+    assert len(a.processes()) == 1  # nothing is left there
+    near = run_study(tmp_path / "near", InlineRunner(Slot((), 1)))
+    assert essence(found) == essence(near)
+
+
+@pytest.mark.nni
+def test_a_search_through_nnis_manager_ends_when_no_machine_is_left(hosts, log, tmp_path):
+    [host] = hosts(1)
+    notes = []
+    places = [(interpreter(host, log), Slot((), 1))] * 2
+    far = SshRunner(places, notes.append, work="remote_work:train", pauses=(0, 0.5))
+    with pytest.raises(EngineError, match=r"no machine is left: .*cannot be reached"):
+        run_study(tmp_path / "study", remote.RemoteRunner(far), lambda records: host.kill())
+    study = StudyFolder(tmp_path / "study")
+    assert {record.status for record in study.records()} == {"ok"}
