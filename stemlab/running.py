@@ -191,13 +191,13 @@ class _Run:
     def __init__(
         self, study: StudySpec, folder: Path, taken_up: bool, reporter: Reporter, before: StudySpec | None = None
     ) -> None:
-        from .engine import manifest, slots
+        from .engine import manifest, runners
 
         self.study, self.taken_up, self.reporter = study, taken_up, reporter
         self.before = before or study
         self.folder = StudyFolder(folder)
         # What this machine has not got is said before a folder is made.
-        trials_on = slots.plan(study.engine, 1)[0].describe()
+        trials_on = runners.check(study.engine)
         self.runner: Runner | None = None
         self.manifest: dict[str, Any] = {
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -232,7 +232,7 @@ class _Run:
         """Start the engine, for as many trials at a time as there may be."""
         from .engine import runners
 
-        self.runner = runners.start(self.study.engine, trials, self.folder.path / "trials")
+        self.runner = runners.start(self.study.engine, trials, self.folder.path / "trials", self.reporter.note)
         return self.runner
 
     def hours(self) -> float:
