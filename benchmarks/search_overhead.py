@@ -65,7 +65,8 @@ def _run(arm: str, out: Path, listed: Path) -> dict[str, float]:
             [sys.executable, str(script), str(listed), str(CONCURRENCY)], stdout=subprocess.PIPE, text=True, check=True
         )
         return {**json.loads(done.stdout.splitlines()[-1]), "wall": time.time() - before}
-    command = [str(Path(sys.executable).with_name("stemlab")), "search", str(STUDY), "--out", str(out), "--json"]
+    engine = "embedded" if arm == "a" else "nni"
+    command = [str(Path(sys.executable).with_name("stemlab")), "search", str(STUDY), "--out", str(out)]
     before = time.time()
     with subprocess.Popen(
         [*command, "--engine", "embedded" if arm == "a" else "nni"], stdout=subprocess.DEVNULL
