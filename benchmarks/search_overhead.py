@@ -65,12 +65,10 @@ def _run(arm: str, out: Path, listed: Path) -> dict[str, float]:
             [sys.executable, str(script), str(listed), str(CONCURRENCY)], stdout=subprocess.PIPE, text=True, check=True
         )
         return {**json.loads(done.stdout.splitlines()[-1]), "wall": time.time() - before}
-    engine = "embedded" if arm == "a" else "nni"
     command = [str(Path(sys.executable).with_name("stemlab")), "search", str(STUDY), "--out", str(out)]
+    engine = "embedded" if arm == "a" else "nni"
     before = time.time()
-    with subprocess.Popen(
-        [*command, "--engine", "embedded" if arm == "a" else "nni"], stdout=subprocess.DEVNULL
-    ) as run:
+    with subprocess.Popen([*command, "--engine", engine, "--json"], stdout=subprocess.DEVNULL) as run:
         first = None
         while run.poll() is None:
             if first is None and (out / "records.jsonl").exists():
