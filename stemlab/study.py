@@ -13,7 +13,7 @@ from .errors import SpecError, StudyError, nearest, one_of, short
 from .plan import Plan
 from .records import StudyFolder, TrialRecord
 from .spec import AblationSpec, ModelSpec, SearchSpec
-from .spec.files import read, validate
+from .spec.files import Document, read, validate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,18 +34,20 @@ class Study:
     @cached_property
     def spec(self) -> SearchSpec | AblationSpec:
         """The study file, resolved."""
-        document = read(self.folder.path / "study.yaml")
-        is_ablation = isinstance(document.data, dict) and "ablate" in document.data
-        return validate(AblationSpec, document) if is_ablation else validate(SearchSpec, document)
+        is_ablation = isinstance(self._document.data, dict) and "ablate" in self._document.data
+        return validate(AblationSpec, self._document) if is_ablation else validate(SearchSpec, self._document)
+
+    @cached_property
+    def _document(self) -> Document:
+        return read(self.folder.path / "study.yaml")
 
     @property
     def objective(self) -> tuple[str, int]:
         """What is sought or compared, and 1 where larger is better, -1 where smaller is."""
         if isinstance(self.spec, SearchSpec):
-            first = self.spec.search.objectives[0]
-            return first.metric, first.sign
-        outcome = self.spec.ablate.outcome
-        return outcome, -1 if outcome.endswith("loss") else 1
+            chief = self.spec.search.chief
+            return chief.metric, chief.sign
+        return self.spec.ablate.outcome, self.spec.ablate.sign
 
     @property
     def trials(self) -> list[TrialRecord]:
@@ -71,7 +73,7 @@ class Study:
     @cached_property
     def design(self) -> Design:
         """The arms and draws of an ablation; StudyError for a search."""
-        return Plan.of(self.ablation, read(self.folder.path / "study.yaml")).design
+        return Plan.of(self.ablation, self._document).design
 
     @property
     def best(self) -> ModelSpec | None:
@@ -85,8 +87,8 @@ class Study:
 
         records = self.trials
         metric, sign = self.objective
-        metric = metric.removeprefix("test_")  # the test part never chooses
         if isinstance(self.spec, AblationSpec):
+            metric = self.spec.ablate.metric  # the test part never chooses
             from .analysis.cells import results
 
             frame = results(self.design, metric, records)
@@ -95,7 +97,8 @@ class Study:
                 return None
             inside = frame["arm"] == means.idxmax()
             records = [record for record in records if record.proposal in set(frame["proposal"][inside])]
-        chosen = ranking.best(records, metric, sign)
+        judge = self.spec.search.judge if isinstance(self.spec, SearchSpec) else None
+        chosen = ranking.best(records, metric, sign, judge)
         return None if chosen is None else next(r.model for r in records if r.proposal == chosen)
 
     def compare(self, what: str = "arm", value: str = "value") -> Result:

@@ -63,7 +63,7 @@ def main() -> None:
     while True:
         line, client = tasks.get()
         client.send({"event": "ready"})
-        order = Order.model_validate_json(line)
+        order = Order.model_validate(json.loads(line))
         record = perform(work, order, client.progress, keep)
         client.finished = True
         client.send({"event": "record", "record": json.loads(record.to_json())})

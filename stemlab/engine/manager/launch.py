@@ -138,15 +138,21 @@ class Manager:
             )
 
     def begin(self) -> None:
-        """Start the experiment once the manager answers, and listens nowhere but on this machine."""
+        """Start the experiment once the manager listens, on this machine alone, and answers."""
         end = time.monotonic() + _START
-        while not self._answers():
+        is_checked = False
+        while not (is_checked and self._answers()):
             self.check_alive()
+            if not is_checked and self._listeners():
+                self.check_sockets()  # before it is sent a word: another program may have taken the port
+                is_checked = True
             if time.monotonic() > end:
                 raise ManagerDied(f"it did not answer within {_START:.0f} s")
             time.sleep(0.05)
-        self.check_sockets()
-        status, text = self._ask("POST", "/experiment", self.config())
+        try:
+            status, text = self._ask("POST", "/experiment", self.config())
+        except OSError as error:
+            raise ManagerDied(f"it refused the experiment: {error}") from None
         if status != 200:
             raise ManagerDied(f"it refused the experiment: {text.decode(errors='replace')[:500]}")
 
@@ -184,9 +190,20 @@ class Manager:
 
     def check_sockets(self) -> None:
         """EngineError where the manager or what it started listens anywhere but on its port of 127.0.0.1."""
+        found = self._listeners()
+        if not found:
+            self.check_alive()
+        if found != {("127.0.0.1", self._port)}:
+            where = ", ".join(f"{host}:{port}" for host, port in sorted(found)) or "nowhere"
+            raise EngineError(
+                f"NNI's manager was to listen on 127.0.0.1:{self._port} alone, but listens on {where}; "
+                f"that is not safe, so it was stopped; {_ELSE[3:]}"
+            )
+
+    def _listeners(self) -> set[tuple[str, int]]:
+        """Where the manager, and what it started, listens."""
         import psutil
 
-        expected = {("127.0.0.1", self._port)}
         found = set()
         try:
             root = psutil.Process(self.process.pid)
@@ -202,10 +219,7 @@ class Manager:
                 continue
             except psutil.AccessDenied:
                 raise EngineError(f"this system does not tell where NNI's manager listens; {_ELSE[3:]}") from None
-        if found != expected:
-            where = ", ".join(f"{host}:{port}" for host, port in sorted(found)) or "nowhere"
-            raise EngineError(f"NNI's manager was to listen on 127.0.0.1:{self._port} alone, but listens on {where}; "
-                              f"that is not safe, so it was stopped; {_ELSE[3:]}")  # fmt: skip
+        return found
 
     def check_alive(self) -> None:
         """ManagerDied where Node's process has ended."""

@@ -40,7 +40,7 @@ RETRIES = 1
 _STARTS = 3
 """How many managers may die in turn with no record in between; and how many workers before they are ready."""
 
-_GRACE = 3.0
+_GRACE = 2.0
 """Seconds that a trial's record may come behind the news of its end: they take different ways through NNI."""
 
 
@@ -94,6 +94,7 @@ class NniRunner:
         self._numbers = itertools.count()
         self._records = 0
         self._is_up = False
+        self._manager: Manager | None = None
         self._broken: EngineError | None = None
         self._closed = threading.Event()
         if self._service.is_here:
@@ -131,8 +132,10 @@ class NniRunner:
         if self._closed.is_set():
             return
         self._closed.set()
-        self._hub.events.put(None)
-        self._keeper.join()
+        while self._keeper.is_alive():
+            if self._manager is not None:
+                trial.kill_host(self._manager.process.pid)  # it may be just starting, which takes seconds
+            self._keeper.join(timeout=0.1)
         self._hub.close()
         self._settle(lambda job: RunnerClosed("the study was stopped"))
         self._end_hosts()
@@ -172,6 +175,8 @@ class NniRunner:
                     if deaths == _STARTS:
                         raise EngineError(f"NNI's manager died {_STARTS} times: {death}") from None
         except Exception as error:
+            if self._closed.is_set():
+                return  # what broke, broke by that
             broken = error if isinstance(error, EngineError) else EngineError(f"NNI's manager: {error!r}")
             with self._lock:
                 self._broken = broken
@@ -179,10 +184,14 @@ class NniRunner:
 
     def _experiment(self) -> None:
         """Run one experiment until the runner is closed; ManagerDied where the experiment ends before."""
-        if self._wanted_port is None:
-            with contextlib.suppress(EngineError):
-                free_port(self._port)  # the same page, where it can be
+        try:
+            free_port(self._port)
+        except EngineError:
+            if self._wanted_port is not None:
+                raise
+            self._port = free_port(None)
         manager = Manager(self._folder, self._service, self._hub.address, self._port, self._prefix)
+        self._manager = manager
         try:
             manager.begin()
             self._await_relay(manager)
@@ -198,6 +207,7 @@ class NniRunner:
         finally:
             with self._lock:
                 self._is_up = False
+            self._manager = None
             self._hub.drop()
             manager.close()
 
@@ -228,8 +238,6 @@ class NniRunner:
                 pass
             else:
                 if event is None:
-                    if self._closed.is_set():
-                        return
                     raise ManagerDied("its dispatcher ended")
                 self._take(event)
             self._find_lost()
@@ -250,15 +258,18 @@ class NniRunner:
         elif event["event"] == "metric":
             value = _parse(event["value"])
             if event["type"] == "PERIODICAL" and isinstance(value.get("row"), dict):
-                job.progress(value["row"])
+                try:
+                    job.progress(value["row"])
+                except Exception as error:
+                    self._finish(event["job"], error)
             elif "record" in value:
                 self._finish(event["job"], _record(value["record"], job.order))
             elif isinstance(value.get("death"), dict):
-                death = value["death"]
-                reason = f"{death.get('log', '')}\nthe worker died".strip()
-                self._finish(event["job"], _Lost(reason, death.get("ready") is not False))
+                log, was_ready = str(value["death"].get("log", "")), value["death"].get("ready") is not False
+                reason = f"{log}\nthe worker died".strip() if was_ready else log
+                self._finish(event["job"], _Lost(reason, was_ready))
 
-    def _finish(self, number: int, outcome: TrialRecord | _Lost | None) -> None:
+    def _finish(self, number: int, outcome: TrialRecord | _Lost | Exception | None) -> None:
         if outcome is None:
             return  # junk: the trial's end will tell that it left no record
         with self._lock:
