@@ -6,15 +6,15 @@ import json
 
 import pytest
 import yaml
+from conftest import CONV3X3
 from pydantic import ValidationError
 
+import stemlab
 from stemlab.engine.manager import kubernetes
 from stemlab.errors import EngineError
-from stemlab.spec import EngineSpec
 from stemlab.spec.engine import KubernetesSpec
 
 SPEC = KubernetesSpec(image="registry.example/stemlab:1", nfs_server="10.0.0.7", nfs_path="/exports/nni", cpu=8)
-ENGINE = EngineSpec(kind="nni", service="kubernetes", kubernetes=SPEC, gpus_per_trial=1)
 
 
 def test_nni_accepts_the_configuration_and_changes_nothing_in_it(tmp_path):
@@ -52,24 +52,36 @@ def test_the_account_of_the_manifest_is_the_one_of_the_configuration():
     assert [rule["verbs"] for rule in role["rules"]] == [["get"]]
 
 
-def test_without_a_cluster_it_is_said_at_once(tmp_path, monkeypatch):
+ENGINE = {"kind": "nni", "service": "kubernetes", "kubernetes": SPEC.canonical()}
+
+
+def search(tmp_path):
+    """Start a search in the folder `study`; return the message of its EngineError."""
+    with pytest.raises(EngineError) as refused:
+        stemlab.search(CONV3X3, tmp_path / "study", changes=[f"engine={json.dumps(ENGINE)}"])
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("variable", [None, "missing"])
+def test_without_a_cluster_it_is_said_at_once(tmp_path, monkeypatch, variable):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("KUBECONFIG", raising=False)
-    with pytest.raises(EngineError, match="no cluster is known here"):
-        kubernetes.start(ENGINE, tmp_path)
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
-    with pytest.raises(EngineError, match="no cluster is known here"):
-        kubernetes.start(ENGINE, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    if variable is None:
+        monkeypatch.delenv("KUBECONFIG", raising=False)
+    else:
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / variable))
+    assert "no cluster is known here" in search(tmp_path)
+    assert not (tmp_path / "study").exists()
 
 
 def test_with_a_cluster_the_files_are_made_and_nothing_is_started(tmp_path, monkeypatch):
     (tmp_path / "config").write_text("apiVersion: v1\nkind: Config\n")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
-    with pytest.raises(EngineError, match=r"does not start NNI's Kubernetes service.*docs/machines\.md"):
-        kubernetes.start(ENGINE, tmp_path)
-    assert json.loads((tmp_path / "nni-kubernetes.json").read_text())["taskRoles"][0]["gpuNumber"] == 1
-    kinds = [document["kind"] for document in yaml.safe_load_all((tmp_path / "kubernetes.yaml").read_text())]
+    message = search(tmp_path)
+    assert "does not start NNI's Kubernetes service" in message
+    assert "docs/machines.md" in message
+    config = json.loads((tmp_path / "study" / "nni-kubernetes.json").read_text())
+    assert config["storage"]["server"] == SPEC.nfs_server
+    kinds = [document["kind"] for document in yaml.safe_load_all((tmp_path / "study" / "kubernetes.yaml").read_text())]
     assert kinds == ["ServiceAccount", "Role", "RoleBinding"]
 
 

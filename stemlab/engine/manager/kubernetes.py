@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 from ...errors import EngineError
-from ...spec import EngineSpec
 from ...spec.engine import KubernetesSpec
 from ...spec.files import write_text
 from .. import tuners
@@ -100,16 +99,18 @@ def kubeconfig() -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def start(engine: EngineSpec, folder: Path) -> None:
-    """Always an EngineError: no cluster is known; or what NNI needs is in the folder, and why we leave it at that."""
-    spec = engine.kubernetes
-    assert spec is not None  # EngineSpec has seen to it
-    cluster = kubeconfig()
-    if cluster is None:
+def require_cluster() -> None:
+    """EngineError where no cluster is known."""
+    if kubeconfig() is None:
         raise EngineError(
             "engine.service (=kubernetes): no cluster is known here: neither $KUBECONFIG nor ~/.kube/config names one"
         )
-    config = check(service(spec, engine.gpus_per_trial or 0), folder)
+
+
+def start(spec: KubernetesSpec, gpus: int, folder: Path) -> NoReturn:
+    """Write what NNI needs into a folder, and say in an EngineError why we leave it at that."""
+    require_cluster()
+    config = check(service(spec, gpus), folder)
     write_text(folder / "nni-kubernetes.json", json.dumps(config, indent=2) + "\n")
     write_text(folder / "kubernetes.yaml", yaml.safe_dump_all(manifest(spec), sort_keys=False))
     raise EngineError(
