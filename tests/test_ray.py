@@ -234,9 +234,7 @@ def test_a_study_killed_outright_takes_its_cluster_along():
         "import sys, time; from stemlab.engine.ray_runner import RayRunner; from stemlab.spec import EngineSpec\n"
         f"RayRunner(EngineSpec(kind='ray', workers=2), 2, work={WORK!r}); print('up', flush=True); time.sleep(600)"
     )
-    study = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-    )
+    study = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         assert study.stdout.readline() == b"up\n"
         family = psutil.Process(study.pid).children(recursive=True)
