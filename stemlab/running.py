@@ -85,7 +85,7 @@ def search(
     """
     from .engine import tuners
     from .engine.halving import Brackets
-    from .engine.proposer import NniProposer
+    from .engine.proposer import TunerProposer
     from .engine.quiet import Quiet
     from .engine.searching import Progress, Proposals
 
@@ -97,7 +97,7 @@ def search(
     with _Run(study, _folder(study.name, out, resume), resume, watching) as run:
         # The workers import torch while we import NNI and make the first proposals.
         runner = run.start(study.search.concurrency * study.search.trials_each)
-        progress = Progress(study.search, NniProposer(candidates), watching.note, run.hours)
+        progress = Progress(study.search, TunerProposer(candidates), watching.note, run.hours)
         fidelity = study.search.fidelity
         by_halves = fidelity is not None and fidelity.kind != "median"
         trials = Brackets(progress, fidelity, _epochs(study)) if fidelity and by_halves else Proposals(progress)
@@ -191,13 +191,13 @@ class _Run:
     def __init__(
         self, study: StudySpec, folder: Path, taken_up: bool, reporter: Reporter, before: StudySpec | None = None
     ) -> None:
-        from .engine import manifest, slots
+        from .engine import manifest, runners
 
         self.study, self.taken_up, self.reporter = study, taken_up, reporter
         self.before = before or study
         self.folder = StudyFolder(folder)
         # What this machine has not got is said before a folder is made.
-        trials_on = slots.plan(study.engine, 1)[0].describe()
+        trials_on = runners.check(study.engine)
         self.runner: Runner | None = None
         self.manifest: dict[str, Any] = {
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -232,7 +232,7 @@ class _Run:
         """Start the engine, for as many trials at a time as there may be."""
         from .engine import runners
 
-        self.runner = runners.start(self.study.engine, trials, self.folder.path / "trials")
+        self.runner = runners.start(self.study.engine, trials, self.folder.path / "trials", self.reporter.note)
         return self.runner
 
     def hours(self) -> float:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from stemlab.analysis.judging import judged
 from stemlab.engine.halving import Brackets, plans
 from stemlab.engine.loop import TrialLoop
-from stemlab.engine.proposer import NniProposer
+from stemlab.engine.proposer import TunerProposer
 from stemlab.engine.quiet import Quiet
 from stemlab.engine.searching import Progress, Proposals, median_floor
 from stemlab.errors import SpecError
@@ -61,7 +61,7 @@ def parts(digest: str) -> tuple[float, float]:
     return int(digest[:6], 16) / 16**6, int(digest[6:12], 16) / 16**6
 
 
-class Watched(NniProposer):
+class Watched(TunerProposer):
     """The real proposer, and how much it had been told before each proposal."""
 
     def __init__(self, candidates):

@@ -20,9 +20,7 @@ from ..spec import FidelitySpec, Floor, Objective, SearchSettings
 from ..spec.quantity import Quantity
 from .loop import Job
 from .proposer import Proposer
-
-Values = tuple[float, ...]
-"""What a proposal has come to: one value for each objective."""
+from .tuners import Values
 
 
 @dataclass

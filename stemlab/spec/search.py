@@ -208,6 +208,11 @@ class SearchSettings(Spec):
         return self.objective if isinstance(self.objective, tuple) else (self.objective,)
 
     @property
+    def chief(self) -> Objective:
+        """The first objective that is of the trained model: what proposals are ranked by."""
+        return next(objective for objective in self.objectives if objective.is_learned)
+
+    @property
     def trials_each(self) -> int:
         """How many trials a proposal has: one for each draw and seed."""
         return len(self.seeds) * (self.draws.count if self.draws else 1)
