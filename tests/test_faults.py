@@ -24,7 +24,7 @@ from conftest import CONV3X3
 STEMLAB = str(Path(sys.executable).with_name("stemlab"))
 MARK = "STEMLAB_TEST_FAULTS"
 SMALL = (
-    "train.epochs=1", "model.body.depth=2", "data.validation=0.4", "data.test=0.3",
+    "train.epochs=1", "train.warmup_epochs=0", "model.body.depth=2", "data.validation=0.4", "data.test=0.3",
     "search.concurrency=2", "engine.retries=50",
 )  # fmt: skip
 TRIALS = 10
