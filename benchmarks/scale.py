@@ -27,7 +27,7 @@ from simulated_work import sleep
 import stemlab
 from stemlab.engine.embedded import EmbeddedRunner
 from stemlab.engine.loop import TrialLoop
-from stemlab.engine.proposer import NniProposer
+from stemlab.engine.proposer import TunerProposer
 from stemlab.engine.quiet import Quiet
 from stemlab.engine.runner import Progress as Rows
 from stemlab.engine.runner import Runner
@@ -95,7 +95,7 @@ def run(folder: Path, options: argparse.Namespace, runner: Runner, resume: bool 
     meter = Meter(options.trials)
     try:
         study.write_json("manifest.json", {})
-        source = Proposals(Progress(candidates.study.search, NniProposer(candidates), meter.note))
+        source = Proposals(Progress(candidates.study.search, TunerProposer(candidates), meter.note))
         TrialLoop(source, runner, study, meter, study.records()).run()
     finally:
         study.close()
