@@ -7,11 +7,15 @@ leaves closed are drawn and ignored.
 
 from __future__ import annotations
 
+import bisect
 import logging
 import math
 import random
+from collections import defaultdict
 from importlib import metadata
 from typing import Any, Protocol
+
+import numpy as np
 
 from ..analysis.pareto import places
 from ..errors import EngineError
@@ -55,12 +59,14 @@ class NniTuner:
         self.tuner.update_search_space(to_nni(settings.tuner, holes))
         self.asked = 0
         self.told: dict[int, Values] = {}
+        self.is_new = False
 
     def ask(self) -> tuple[Any, Point] | None:
         """Return NNI's number and parameters, and our point."""
         from nni import NoMoreTrialError
 
-        if self.told and hasattr(self.tuner, "rescore"):  # not so those that learn nothing
+        if self.is_new and hasattr(self.tuner, "rescore"):  # not so those that learn nothing
+            self.is_new = False
             values = list(self.told.values())
             self.tuner.rescore(dict(zip(self.told, (-places(values, self.signs)).tolist(), strict=True)))
         self.asked += 1
@@ -76,6 +82,7 @@ class NniTuner:
         score = (values or worst)[0]
         if len(self.signs) > 1:
             self.told[number] = values or (math.nan,) * len(self.signs)
+            self.is_new = True
         self.tuner.receive_trial_result(number, parameters, score)
         self.tuner.trial_end(number, True)
 
@@ -118,10 +125,14 @@ def _load_nni() -> None:
 
 
 def _tpe(mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:
-    from nni.algorithms.hpo.tpe_tuner import TpeTuner, create_liar
+    from nni.algorithms.hpo import tpe_tuner
 
-    class FreshTpe(TpeTuner):  # type: ignore[misc]
+    class FreshTpe(tpe_tuner.TpeTuner):  # type: ignore[misc]
         """NNI's TPE, asked again for a repeated point; NNI would take the next one in grid order instead."""
+
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self._history = defaultdict(SortedHistory)
 
         def update_search_space(self, space: Any) -> None:
             super().update_search_space(space)
@@ -130,15 +141,51 @@ def _tpe(mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:
         def rescore(self, scores: dict[int, float]) -> None:
             """Forget the results and take these, by the trials' numbers."""
             self._history.clear()
-            self.liar = create_liar(self.args.constant_liar_type)
+            self.liar = tpe_tuner.create_liar(self.args.constant_liar_type)
             for number, score in scores.items():
                 self._running_params[number] = self._params[number]
                 self.receive_trial_result(number, None, score)
 
+    tpe_tuner.split_history = _split
     # NNI's default of 20 random points to begin with would leave nothing of a small search to TPE; and the best of
     # 24 draws among a few categories is nearly always the same one, which is no new proposal.
     ours = {"n_startup_jobs": max(3, min(20, trials // 3)), "n_ei_candidates": 4}
     return FreshTpe(optimize_mode=mode, seed=seed, tpe_args={**ours, **options})
+
+
+class SortedHistory(list[Any]):
+    """NNI's records of one parameter, by loss; those of one loss in the order in which they came.
+
+    NNI sorts all of them for every parameter of every draw, which takes 120 ms a draw behind 10,000 trials.
+    """
+
+    def __init__(self) -> None:
+        self._losses: list[float] = []
+        self._split: tuple[Any, Any] | None = None
+
+    def append(self, record: Any) -> None:
+        """Add a record in its place."""
+        place = bisect.bisect_right(self._losses, record.loss)
+        self._losses.insert(place, record.loss)
+        self.insert(place, record)
+        self._split = None
+
+    def split(self, best: int) -> tuple[Any, Any]:
+        """Return the parameter's values in the best trials, and in the others."""
+        if self._split is None:
+            values = np.asarray([record.param for record in self])
+            self._split = values[:best], values[best:]
+        return self._split
+
+
+def _split(args: Any, history: list[Any]) -> tuple[Any, Any]:
+    """Do what NNI's split_history does, without sorting what is sorted."""
+    best = min(math.ceil(args.gamma * math.sqrt(len(history))), args.linear_forgetting)
+    if isinstance(history, SortedHistory):
+        return history.split(best)
+    # With the lies of constant_liar_type behind it.
+    values = np.asarray([record.param for record in sorted(history, key=lambda record: record.loss)])
+    return values[:best], values[best:]
 
 
 def _random(seed: int) -> Any:
@@ -154,7 +201,6 @@ def _grid() -> Any:
 
 
 def _evolution(mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:
-    import numpy as np
     from nni.algorithms.hpo.evolution_tuner import EvolutionTuner
 
     class SeededEvolution(EvolutionTuner):  # type: ignore[misc]
