@@ -84,5 +84,5 @@ def _sum(tensors: Tensors, state: str) -> str:
     """Return a checksum of all that is in the file."""
     found = zlib.crc32(state.encode())
     for name in sorted(tensors):
-        found = zlib.crc32(tensors[name].flatten().view(torch.uint8).numpy(), zlib.crc32(name.encode(), found))
+        found = zlib.crc32(tensors[name].flatten().view(torch.uint8).numpy().data, zlib.crc32(name.encode(), found))
     return f"{found:08x}"

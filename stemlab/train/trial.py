@@ -19,6 +19,7 @@ from ..matching import match
 from ..probes import Observer
 from ..records import Status, TrialRecord
 from ..spec import Floor, TrialSpec
+from . import latency
 from .checkpoint import Checkpoint
 from .run import JUDGED, Run, batch_of, evaluate
 from .stopping import divergence, shortfall
@@ -47,12 +48,14 @@ def run_trial(
 
     Where the memory does not hold a batch, the trial begins anew with half as many images at a time and the gradients
     added up, as often as needed; the metric `micro_batch` says how many it came to.
+
+    Latencies that the trial asks for are measured first; outside their bounds it is "infeasible", and not trained.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     training = _Training(trial, progress, device, until, floor, Checkpoint(keep, trial, device) if keep else None)
     kind = torch.device(device)
     with torch.random.fork_rng(devices=[kind] if kind.type == "cuda" else []):
-        return training.run()
+        return training.infeasible() or training.run()
 
 
 class _Training:
@@ -74,6 +77,19 @@ class _Training:
         self.data = load_digits(trial.data, device)
         self.batch = batch_of(trial.train, self.data.train)
         self.saved = place.load() if place else None
+        self.latencies: dict[str, float] = dict(self.saved[1]["latencies"]) if self.saved else {}
+
+    def infeasible(self) -> TrialRecord | None:
+        """Measure the latencies where they have not been; return the record of a trial that is outside its bounds."""
+        spec = self.trial.latency
+        if spec is None:
+            return None
+        if not self.latencies:
+            self.latencies = latency.measure(self.settled.model, self.trial.train, spec.batch, self.device)
+        objection = latency.objection(spec, self.latencies)
+        if objection is None:
+            return None
+        return self._record("infeasible", {"seconds": time.perf_counter() - self.began}, error=objection)
 
     def run(self) -> TrialRecord:
         """Train with the whole batch at a time, or as much of it as the memory holds."""
@@ -115,11 +131,11 @@ class _Training:
             short = shortfall(self.floor, curve[:epoch])
             if short:
                 self._forget()
-                return self._record("pruned", run, curve[:epoch], timed, error=short)
+                return self._trained("pruned", run, curve[:epoch], timed, error=short)
             if epoch == self.until and epoch < spec.epochs:
                 if epoch > kept:
                     self._keep(run, curve, timed)
-                return self._record("pruned", run, curve[:epoch], timed, until=epoch)
+                return self._trained("pruned", run, curve[:epoch], timed, until=epoch)
 
         test: dict[str, float] = {}
         if not failure:
@@ -127,7 +143,7 @@ class _Training:
             test = {"test_top1": test_top1, **({"test_loss": test_loss} if math.isfinite(test_loss) else {})}
         found = observer.finish(failure) if observer else {}
         self._forget()
-        return self._record("diverged" if failure else "ok", run, curve, timed, test, error=failure, probes=found)
+        return self._trained("diverged" if failure else "ok", run, curve, timed, test, error=failure, probes=found)
 
     def _begin(self, micro: int) -> tuple[Run, list[dict[str, Any]], dict[str, float]]:
         """Return a run, its curve so far and the seconds it has had: as they were kept, or at their beginning."""
@@ -153,6 +169,7 @@ class _Training:
             "run": state,
             "curve": curve,
             "micro": run.micro,
+            "latencies": self.latencies,
             "timed": {**timed, "before": self._seconds(timed)},
         }
         try:
@@ -168,7 +185,7 @@ class _Training:
     def _seconds(self, timed: dict[str, float]) -> float:
         return timed["before"] + time.perf_counter() - self.began
 
-    def _record(
+    def _trained(
         self,
         status: Status,
         run: Run,
@@ -185,12 +202,14 @@ class _Training:
             metrics["micro_batch"] = run.micro
         metrics["seconds"] = self._seconds(timed)
         metrics["images_per_second"] = run.images / timed["training"] if timed["training"] else 0.0
+        return self._record(status, metrics, curve=curve, **rest)
+
+    def _record(self, status: Status, metrics: dict[str, float], **rest: Any) -> TrialRecord:
         return TrialRecord.of(
             self.trial,
             status,
-            metrics=metrics,
+            metrics={**metrics, **self.latencies},
             cost=self.settled.cost.as_dict(),
             match=self.settled.as_dict(),
-            curve=curve,
             **rest,
         )
