@@ -29,14 +29,19 @@ Tensors = dict[str, torch.Tensor]
 class Checkpoint:
     """The place where one trial keeps its state: `<keep>/<digest>/checkpoint.safetensors`.
 
-    One process at a time may write it. What another trial, another version of torch, timm or stemlab, or a device of
-    another kind has left there is not taken up, nor is a file that is not as it was written.
+    One process at a time may write it. What another trial, another version of torch, timm or stemlab, a device of
+    another kind or another number of processes has left there is not taken up, nor is a file that is not as it was
+    written.
     """
 
-    def __init__(self, keep: Path, trial: TrialSpec, device: str) -> None:
+    def __init__(self, keep: Path, trial: TrialSpec, device: str, processes: int = 1) -> None:
         self.path = keep / trial.digest / NAME
         versions = " ".join(f"{name} {metadata.version(name)}" for name in ("stemlab", "torch", "timm"))
-        self._stamp = {"format": _FORMAT, "trial": trial.digest, "made_by": f"{versions} {torch.device(device).type}"}
+        self._stamp = {
+            "format": _FORMAT,
+            "trial": trial.digest,
+            "made_by": f"{versions} {torch.device(device).type} {processes}",
+        }
 
     def load(self) -> tuple[Tensors, dict[str, Any]] | None:
         """Return tensors (on the CPU) and document; None where there is nothing to go on from."""

@@ -51,13 +51,15 @@ def objection(spec: LatencySpec, measured: dict[str, float]) -> str | None:
 
 def _median_seconds(work: Callable[[], object], device: str) -> float:
     """Return the median time of a call, whose work on a GPU is waited for."""
-    wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else _no_wait
+    on_gpu = torch.device(device).type == "cuda"
 
     def once() -> float:
-        wait()
+        if on_gpu:
+            torch.cuda.synchronize(device)
         began = time.perf_counter()
         work()
-        wait()
+        if on_gpu:
+            torch.cuda.synchronize(device)
         return time.perf_counter() - began
 
     warming, times = [once()], list[float]()
@@ -68,7 +70,3 @@ def _median_seconds(work: Callable[[], object], device: str) -> float:
         if sum(times) > 2 * SECONDS:  # a slow model needs no more repeats than these
             break
     return median(times)
-
-
-def _no_wait() -> None:
-    """The CPU is done when a call returns."""
