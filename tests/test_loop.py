@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stemlab.engine.loop import TrialLoop
 from stemlab.engine.proposer import TunerProposer
 from stemlab.engine.quiet import Quiet
-from stemlab.engine.searching import Proposals
+from stemlab.engine.searching import Progress, Proposals
 from stemlab.records import StudyFolder, TrialRecord
 from stemlab.running import load_search
 
@@ -75,7 +75,8 @@ def search(tmp_path, clock_seed, concurrency, slots, trials=14, tuner="tpe", see
     proposer = Watched(candidates)
     runner = SleepyRunner(slots, random.Random(clock_seed), fail, longest)
     try:
-        TrialLoop(Proposals(candidates.study.search, proposer, Quiet().note), runner, folder, Quiet()).run()
+        proposals = Proposals(Progress(candidates.study.search, proposer, Quiet().note))
+        TrialLoop(proposals, runner, folder, Quiet(), folder.records()).run()
     finally:
         folder.close()
     return folder.records(), proposer, runner

@@ -13,6 +13,7 @@ from .engine import EngineSpec
 from .latency import Latency, LatencySpec
 from .probes import Probes
 from .quantity import Quantity
+from .relation import Relations
 from .search import SearchSettings
 from .seeds import Seeds
 
@@ -55,7 +56,8 @@ class StudySpec(Spec):
 
     `model`, `data` and `train` are documents in which any value may be a hole: `{choice: [...]}`,
     `{int: [lo, hi]}`, `{uniform: [lo, hi]}` or `{log_uniform: [lo, hi]}`. The options of a choice may have names:
-    `{choice: {name: option, ...}}`. `constraints` bound quantities of the matched model, `latency` measured times.
+    `{choice: {name: option, ...}}`. `constraints` bound quantities of the matched model, `latency` measured times;
+    `relations` are comparisons between fields and costs that have to hold (docs/relations_and_screens.md).
     `probes` says what to measure of each model, beside how well it does.
     """
 
@@ -64,6 +66,7 @@ class StudySpec(Spec):
     data: dict[str, Any]
     train: dict[str, Any] = {}
     constraints: dict[Quantity, Bound] = {}
+    relations: Relations | None = None
     latency: LatencySpec | None = None
     probes: Probes = None
     engine: EngineSpec = EngineSpec()
