@@ -204,7 +204,8 @@ def _path(node: ast.expr, text: str) -> Location:
     close = difflib.get_close_matches(name, list(_HINTS), n=1)
     meant = f" (did you mean {_HINTS[close[0]]!r}?)" if close else ""
     raise _Refused(
-        f"unknown name {short(name)}; expected a path in {', '.join(SECTIONS)}, such as model.body.dim, or {_COSTS}{meant}"
+        f"unknown name {short(name)}; expected a path in model, data or train, such as model.body.dim, or "
+        f"{_COSTS}{meant}"
     )
 
 
