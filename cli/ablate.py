@@ -27,7 +27,7 @@ def run(
             metavar="DIR", help="The study folder; runs/<name>, or the next free runs/<name>-2, ..., unless given."
         ),
     ] = None,
-    engine: Annotated[str | None, typer.Option(help="Who runs the trials: embedded.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Who runs the trials: embedded, nni or ray.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Change one value; may be repeated."),

@@ -29,7 +29,7 @@ def run(
         ),
     ] = None,
     trials: Annotated[int | None, typer.Option(help="How many proposals to try.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Who runs the trials: embedded.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Who runs the trials: embedded, nni or ray.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Change one value; may be repeated."),

@@ -6,19 +6,20 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from . import space
-from .errors import InfeasibleError, nearest, short
+from .errors import InfeasibleError, nearest, one_of, short
 from .matching import MatchResult, match
 from .space import Hole, Point
 from .spec import (
     BodySpec,
     DataSpec,
+    DrawsSpec,
     LatencySpec,
     MatchSpec,
     ModelSpec,
@@ -41,37 +42,48 @@ S = TypeVar("S", bound=StudySpec)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A feasible point: what it trains, and its matched cost. The rest is worked out for those that are chosen."""
+    """A feasible point: what it trains, and its matched cost. The rest is worked out for those that are chosen.
+
+    It is trained by each of the `recipes`, one for each of the study's `draws`: a single one where nothing is drawn.
+    """
 
     model: ModelSpec
     data: DataSpec
-    train: TrainSpec
+    recipes: tuple[TrainSpec, ...]
     seeds: tuple[int, ...]
     probes: ProbeSpec | None
     latency: LatencySpec | None
     matched: MatchResult
     holes: tuple[Hole, ...]
     point: Point
+    draws: tuple[Point, ...]
+
+    @property
+    def train(self) -> TrainSpec:
+        """The recipe: that of the first draw where there are several."""
+        return self.recipes[0]
 
     @cached_property
     def trials(self) -> tuple[TrialSpec, ...]:
-        """One trial for each seed."""
+        """One trial for each draw and seed, those of a draw together."""
         return tuple(
             TrialSpec(
                 model=self.model,
                 data=self.data,
-                train=self.train,
+                train=recipe,
                 seed=seed,
                 probes=self.probes,
                 latency=self.latency,
             )
+            for recipe in self.recipes
             for seed in self.seeds
         )
 
     @cached_property
-    def assignment(self) -> dict[str, Any]:
-        """What the open holes were filled with, by their paths."""
-        return space.assignment(self.holes, self.point)
+    def assignments(self) -> tuple[dict[str, Any], ...]:
+        """What the open holes were filled with in each trial, by their paths."""
+        each = (space.assignment(self.holes, {**self.point, **draw}) for draw in self.draws)
+        return tuple(filled for filled in each for _ in self.seeds)
 
     @property
     def identity(self) -> str:
@@ -89,17 +101,24 @@ class Probe:
 
 
 class Candidates(Generic[S]):
-    """The points of a study's space, as candidates, each to be trained once per seed."""
+    """The points of a study's space, as candidates, each to be trained once per draw and seed.
 
-    def __init__(self, study: S, seeds: tuple[int, ...], document: Document) -> None:
+    `holes` are those to fill; the ones that `drawn` names are filled by the study's draws, the same for every point.
+    """
+
+    def __init__(self, study: S, seeds: tuple[int, ...], document: Document, drawn: DrawsSpec | None = None) -> None:
         """Read the holes of the study's document; SpecError with file:line for what no filling can mend."""
         self.study, self.seeds = study, seeds
         self.document = Document(
             {"model": study.model, "data": study.data, "train": study.train}, document.source, document.places
         )
-        self.holes = space.find(self.document)
+        self._every = space.find(self.document)
         self._relations = tuple(map(read_relation, study.relations or ()))
         self._check_paths(self._check_options())
+        self.holes = self._every
+        self.draws: tuple[Point, ...] = ({},)
+        if drawn is not None:
+            self.holes, self.draws = self._split(drawn)
         self._fixed = self._share_what_is_fixed()
 
     @property
@@ -109,28 +128,49 @@ class Candidates(Generic[S]):
 
     def make(self, point: Point) -> Candidate:
         """Return the candidate of a point; InfeasibleError says why there is none."""
-        filled = space.fill(self._fixed, self.holes, point)
+        points = [{**point, **draw} for draw in self.draws]
+        point = points[0]
+        filled = space.fill(self._fixed, self._every, point)
         section = "data"
         try:
             data = DataSpec.model_validate(filled["data"])
             section = "train"
-            train = TrainSpec.model_validate(filled["train"])
+            recipes = [TrainSpec.model_validate(filled["train"])]
+            for other in points[1:]:
+                point = other
+                recipes.append(TrainSpec.model_validate(space.fill(self._fixed, self._every, point)["train"]))
             section = "model"
             model = ModelSpec.model_validate(_with_data(filled["model"], data))
         except ValidationError as error:
-            plain = space.fill(self.document.data, self.holes, point)
+            plain = space.fill(self.document.data, self._every, point)
             path, message, _ = next(problems(error, plain[section]))
             raise InfeasibleError(message, self._written((section, *path), point)) from None
-        specs: dict[str, Spec] = {"model": model, "data": data, "train": train}
-        self._check_relations(point, specs)
+        scopes = [
+            (point, {"model": model, "data": data, "train": recipe})
+            for point, recipe in zip(points, recipes, strict=True)
+        ]
+        for each in scopes:
+            self._check_relations(*each)
         try:
             matched = match(model)
         except InfeasibleError as error:
             raise InfeasibleError(str(error), ("model", "match")) from None
         self._check_constraints(matched)
-        self._check_relations(point, specs, matched)
+        for each in scopes:
+            self._check_relations(*each, matched)
         study = self.study
-        return Candidate(model, data, train, self.seeds, study.probes, study.latencies, matched, self.holes, point)
+        return Candidate(
+            model,
+            data,
+            tuple(recipes),
+            self.seeds,
+            study.probes,
+            study.latencies,
+            matched,
+            self._every,
+            points[0],
+            self.draws,
+        )
 
     def points(self, rng: random.Random) -> Iterator[Point]:
         """Yield points to try: all of a small space in a shuffled order, otherwise endless draws."""
@@ -170,9 +210,25 @@ class Candidates(Generic[S]):
             reason = f"none of {probe.tried} points of the space is feasible; {times} fail here, such as: {reason}"
         raise self.document.infeasible(path, reason)
 
+    def _split(self, drawn: DrawsSpec) -> tuple[tuple[Hole, ...], tuple[Point, ...]]:
+        """Return the holes that are left to fill, and the draws of the others."""
+        may = {hole.name: hole for hole in self._every if hole.path[0] == "train"}
+        for index, path in enumerate(drawn.over):
+            if path not in may:
+                raise self.document.error(
+                    ("search", "draws", "over", index),
+                    f"{short(path)} is no hole of train that could be drawn; expected {one_of(may)}{nearest(path, may)}"
+                    if may
+                    else f"{short(path)} cannot be drawn: train has no holes",
+                )
+        taken = tuple(may[path] for path in dict.fromkeys(drawn.over))
+        rng = random.Random(drawn.seed)
+        draws = tuple(space.draw(taken, rng) for _ in range(drawn.count))
+        return tuple(hole for hole in self._every if hole not in taken), draws
+
     def _check_constraints(self, matched: MatchResult) -> None:
         for name, bound in self.study.constraints.items():
-            value = _quantity(matched, name)
+            value = matched.quantity(name)
             if bound.max is not None and value > bound.max:
                 raise InfeasibleError(f"{value:g} is above max {bound.max:g}", ("constraints", name))
             if bound.min is not None and value < bound.min:
@@ -183,8 +239,8 @@ class Candidates(Generic[S]):
         relations = [(i, r) for i, r in enumerate(self._relations) if bool(r.quantities) == (matched is not None)]
         if not relations:
             return
-        cost = None if matched is None else partial(_quantity, matched)
-        scope = Scope(space.fill(self.document.data, self.holes, point), specs, cost)
+        cost = None if matched is None else matched.quantity
+        scope = Scope(space.fill(self.document.data, self._every, point), specs, cost)
         for index, relation in relations:
             objection = relation.objection(scope)
             if objection is not None:
@@ -210,7 +266,7 @@ class Candidates(Generic[S]):
         for parent, sections, path in ((fixed, _SECTIONS, ()), (fixed["model"], _MODEL_SECTIONS, ("model",))):
             for name, kind in sections.items():
                 at: Location = (*path, name)
-                if parent.get(name) is not None and not any(hole.path[: len(at)] == at for hole in self.holes):
+                if parent.get(name) is not None and not any(hole.path[: len(at)] == at for hole in self._every):
                     parent[name] = validate_data(kind, parent[name], self.document, at)
         return fixed
 
@@ -222,14 +278,14 @@ class Candidates(Generic[S]):
         """
         fillings = []
         first: Point = {}
-        _open_all(self.holes, first)
-        for chain in _chains(self.holes):
+        _open_all(self._every, first)
+        for chain in _chains(self._every):
             hole = chain[-1][0]
             tries = range(len(hole.options)) if hole.kind == "choice" else (hole.low, hole.high)
             for value in tries:
                 point = {**first, **{outer.name: index for outer, index in chain[:-1]}, hole.name: value}
-                fillings.append(self._check_filled(space.fill(self.document.data, self.holes, point), point))
-        if not self.holes:
+                fillings.append(self._check_filled(space.fill(self.document.data, self._every, point), point))
+        if not self._every:
             fillings.append(self._check_filled(self.document.data, {}))
         return fillings
 
@@ -251,7 +307,7 @@ class Candidates(Generic[S]):
 
     def _written(self, path: Location, point: Point) -> Location:
         """Return where a path of the filled document stands in the document with holes."""
-        holes = self.holes
+        holes = self._every
         while True:
             hole = next((h for h in holes if h.kind == "choice" and path[: len(h.path)] == h.path), None)
             if hole is None:
@@ -259,10 +315,6 @@ class Candidates(Generic[S]):
             index = int(point[hole.name])
             path = (*hole.path, "choice", hole.keys[index], *path[len(hole.path) :])
             holes = hole.inner[index]
-
-
-def _quantity(matched: MatchResult, name: str) -> float:
-    return abs(matched.error or 0.0) if name == "match_error" else matched.cost.quantity(name)
 
 
 def _with_data(model: Any, data: DataSpec) -> Any:

@@ -42,8 +42,8 @@ class Study:
     def objective(self) -> tuple[str, int]:
         """What is sought or compared, and 1 where larger is better, -1 where smaller is."""
         if isinstance(self.spec, SearchSpec):
-            first = self.spec.search.objectives[0]
-            return first.metric, first.sign
+            chief = self.spec.search.chief
+            return chief.metric, chief.sign
         outcome = self.spec.ablate.outcome
         return outcome, -1 if outcome.endswith("loss") else 1
 
@@ -95,7 +95,8 @@ class Study:
                 return None
             inside = frame["arm"] == means.idxmax()
             records = [record for record in records if record.proposal in set(frame["proposal"][inside])]
-        chosen = ranking.best(records, metric, sign)
+        judge = self.spec.search.judge if isinstance(self.spec, SearchSpec) else None
+        chosen = ranking.best(records, metric, sign, judge)
         return None if chosen is None else next(r.model for r in records if r.proposal == chosen)
 
     def compare(self, what: str = "arm", value: str = "value") -> Result:

@@ -217,7 +217,7 @@ COMMANDS = {
     "ablate": {"file", "--out", "--engine", "--set", "--dry-run", "--resume", "--add-seeds", "--fresh", "--json"},
     "build": {"spec", "--body", "--out", "--export", "--seed", "--diagram", "--json"},
     "cost": {"specs", "--body", "--diagram", "--json"},
-    "doctor": {"--json"},
+    "doctor": {"--machine", "--python", "--key", "--json"},
     "report": {"folder"},
     "schema": {"kind"},
     "search": {"file", "--out", "--trials", "--engine", "--set", "--dry-run", "--resume", "--json"},

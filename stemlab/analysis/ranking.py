@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 
 from ..errors import SpecError, nearest, one_of
 from ..records import TrialRecord
+from ..spec.search import Judge
+from .judging import judged
 from .labels import compact, label
 
 VALIDATION_METRICS = ("top1", "top1_error", "loss")
 """What may rank: measured on the validation part. top1 and top1_error lie between 0 and 1."""
 
-_MEANS = (*VALIDATION_METRICS, "test_top1", "test_loss", "seconds")
+_MEANS = (*VALIDATION_METRICS, "test_top1", "test_loss", "seconds", "latency", "stem_latency")
 _COSTS = ("flops", "params", "stem_flops", "stem_flops_share")
-_STATUSES = ("ok", "pruned", "diverged", "failed")
+_STATUSES = ("ok", "pruned", "infeasible", "diverged", "failed")
 _RANKED = (
-    "proposal", "label", "status", "seeds", "runs",
+    "proposal", "label", "status", "seeds", "runs", "judged",
     *_MEANS, *(f"{name}_std" for name in VALIDATION_METRICS), *_COSTS, "match_error",
 )  # fmt: skip
 
@@ -61,13 +63,15 @@ def to_frame(records: Iterable[TrialRecord]) -> Any:
     return frame.astype({"proposal": "Int64", "match_error": float})
 
 
-def rank(records: Iterable[TrialRecord], metric: str, sign: int) -> Any:
+def rank(records: Iterable[TrialRecord], metric: str, sign: int, judge: Judge | None = None) -> Any:
     """Return a DataFrame with one row a proposal, best first. `sign` is -1 where less is better, else 1.
 
     Metrics and `seconds` are means over the `seeds` trials that did not diverge or fail, of `runs` in all;
     `*_std` is their sample standard deviation (missing with one seed). `status` is the worst of the trials'.
-    The ok proposals come first, then those with a pruned, a diverged or a failed trial; of each kind those with
-    fewer runs than others (an interrupted study has them) come last; equals stand in the order of proposal.
+    `judged` is what the search judged by: the mean of the metric, or what `judge` says instead, in whose eyes a
+    proposal may be as good as others though one of its trials diverged. The ok proposals come first, then those with a
+    pruned, an infeasible, a diverged or a failed trial; of each kind those with fewer runs than others (an interrupted
+    study has them) come last; equals stand in the order of proposal.
     """
     if metric not in VALIDATION_METRICS:
         raise SpecError(
@@ -81,20 +85,23 @@ def rank(records: Iterable[TrialRecord], metric: str, sign: int) -> Any:
         groups.setdefault(same if record.proposal is None else record.proposal, []).append(record)
 
     def place(row: dict[str, Any]) -> tuple[Any, ...]:
-        value = row[metric]
+        value = row["judged"]
         unknown = math.isnan(value)
         order = math.inf if row["proposal"] is None else row["proposal"]
+        if judge is not None and judge != "mean" and not unknown and row["status"] in ("diverged", "failed"):
+            return (0, row["runs"] < most, unknown, -sign * value, order)
         return (_STATUSES.index(row["status"]), row["runs"] < most, unknown, 0.0 if unknown else -sign * value, order)
 
     most = max(map(len, groups.values()), default=0)
-    rows = sorted(map(_row, groups.values()), key=place)
+    rows = sorted((_row(trials, metric, sign, judge) for trials in groups.values()), key=place)
     return pd.DataFrame(rows, columns=list(_RANKED)).astype({"proposal": "Int64"})
 
 
-def best(records: Iterable[TrialRecord], metric: str, sign: int) -> int | None:
-    """Return the best proposal's number; None where no proposal has all trials ok and the metric measured."""
-    ranked = rank(records, metric, sign)
-    ranked = ranked[(ranked["status"] == "ok") & ranked[metric].notna() & ranked["proposal"].notna()]
+def best(records: Iterable[TrialRecord], metric: str, sign: int, judge: Judge | None = None) -> int | None:
+    """Return the best proposal's number; None where no proposal has been trained to the end and could be judged."""
+    ranked = rank(records, metric, sign, judge)
+    whole = ranked["status"] == "ok" if judge in (None, "mean") else ~ranked["status"].isin(["pruned", "infeasible"])
+    ranked = ranked[whole & ranked["judged"].notna() & ranked["proposal"].notna()]
     return None if ranked.empty else int(ranked["proposal"].iloc[0])
 
 
@@ -111,7 +118,7 @@ def pareto(frame: Any, cost: str, metric: str, sign: int) -> NDArray[np.bool_]:
     return np.asarray(known & ~(no_worse & better & known[None, :]).any(axis=1))
 
 
-def _row(trials: list[TrialRecord]) -> dict[str, Any]:
+def _row(trials: list[TrialRecord], metric: str, sign: int, judge: Judge | None) -> dict[str, Any]:
     whole = [trial for trial in trials if trial.status in ("ok", "pruned")]
     first = trials[0]
     row: dict[str, Any] = {
@@ -129,6 +136,11 @@ def _row(trials: list[TrialRecord]) -> dict[str, Any]:
         row[name] = statistics.fmean(values) if values else math.nan
         if name in VALIDATION_METRICS:
             row[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else math.nan
+    if judge in (None, "mean"):
+        row["judged"] = row[metric]
+    else:
+        each = [trial.metrics.get(metric) if trial in whole else None for trial in trials]
+        row["judged"] = _number(judged(each, judge, sign))
     return row
 
 

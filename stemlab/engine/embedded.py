@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import queue
-import signal
-import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
-from typing import IO, Any
 
 from ..errors import EngineError
 from ..records import TrialRecord
@@ -20,6 +13,7 @@ from ..spec import Order
 from .runner import Progress, RunnerClosed, failed
 from .slots import Slot
 from .work import TRAIN, perform, prepare
+from .worker_process import WorkerDied, WorkerProcess
 
 _STARTS = 3
 """How many workers may die in turn before they are ready; one may be killed by chance, three are a fault."""
@@ -37,7 +31,7 @@ class EmbeddedRunner:
 
     def __init__(self, slots: list[Slot], keep: Path | None = None, retries: int = RETRIES, work: str = TRAIN) -> None:
         self.slots, self.retries = len(slots), retries
-        self._command = (work, *([] if keep is None else [str(keep)]))
+        self._arguments = (work, *([] if keep is None else [str(keep)]))
         self._closed = threading.Event()
         self._starting = threading.Lock()
         self._all: list[_Worker] = []
@@ -53,7 +47,7 @@ class EmbeddedRunner:
             while starts < _STARTS:
                 try:
                     return worker.run(order, progress)
-                except _WorkerDied as death:
+                except WorkerDied as death:
                     if self._closed.is_set():
                         raise RunnerClosed("the study was stopped") from None
                     worker = self._replace(worker)
@@ -86,86 +80,18 @@ class EmbeddedRunner:
         with self._starting:
             if self._closed.is_set():
                 raise RunnerClosed("the study was stopped")
-            worker = _Worker(slot, self._command)
+            worker = _Worker(slot, self._arguments)
             self._all.append(worker)
             return worker
 
 
-class _WorkerDied(Exception):
-    def __init__(self, reason: str, log: str, was_ready: bool) -> None:
-        super().__init__(reason)
-        self.reason, self.log, self.was_ready = reason, log, was_ready
+class _Worker(WorkerProcess):
+    """The worker of a slot."""
 
-
-class _Worker:
-    """One process, spoken to in lines of JSON."""
-
-    def __init__(self, slot: Slot, command: tuple[str, ...]) -> None:
+    def __init__(self, slot: Slot, arguments: tuple[str, ...]) -> None:
         self.slot = slot
-        self.ready = False
-        self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
-        self.process = subprocess.Popen(
-            # -P: a torch.py in the user's folder is not torch.
-            [sys.executable, "-P", "-m", "stemlab.engine.worker", *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            env={**os.environ, **slot.environment()},
-            # A group of its own: Ctrl-C reaches us alone, and a kill reaches all that the trial started.
-            process_group=0,
-        )
-
-    def run(self, order: Order, progress: Progress) -> TrialRecord:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            self.process.stdin.write(order.canonical_json().encode() + b"\n")
-            self.process.stdin.flush()
-        except (OSError, ValueError):
-            raise self._death() from None
-        for line in self.process.stdout:
-            event: dict[str, Any] = json.loads(line)
-            if event["event"] == "ready":
-                self.ready = True
-            elif event["event"] == "epoch":
-                progress(event["row"])
-            else:
-                return TrialRecord.from_dict(event["record"])
-        raise self._death()
-
-    def _death(self) -> _WorkerDied:
-        try:
-            code = self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._kill()
-            code = self.process.wait()
-        reason = f"exit code {code}"
-        if code < 0:
-            name = signal.Signals(-code).name
-            reason = f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        return _WorkerDied(reason, self._tail(), self.ready)
-
-    def _tail(self) -> str:
-        try:
-            size = self.log.seek(0, os.SEEK_END)
-            self.log.seek(max(0, size - 4000))
-            return self.log.read().decode(errors="replace").strip()
-        except (OSError, ValueError):
-            return ""
-
-    def _kill(self) -> None:
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            self.process.kill()
-
-    def close(self) -> None:
-        self._kill()
-        self.process.wait()
-        for stream in (self.process.stdin, self.log):
-            if stream is not None:
-                with contextlib.suppress(OSError):  # the pipe broke with the process
-                    stream.close()
+        # -P: a torch.py in the user's folder is not torch.
+        super().__init__([sys.executable, "-P", "-m", "stemlab.engine.worker", *arguments], slot.environment())
 
 
 class InlineRunner:

@@ -69,8 +69,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def plan(engine: EngineSpec, concurrency: int, gpus: list[Gpu] | None = None) -> list[Slot]:
+def plan(
+    engine: EngineSpec, concurrency: int, gpus: list[Gpu] | None = None, processors: int | None = None
+) -> list[Slot]:
     """Return the slots of a study: GPU slots where there are GPUs and none are refused, else shares of the CPU.
+
+    `gpus` and `processors` (cores) are this machine's unless they are given.
 
     EngineError, at once, where more GPUs are asked for than there are.
     """
@@ -92,7 +96,7 @@ def plan(engine: EngineSpec, concurrency: int, gpus: list[Gpu] | None = None) ->
         sharing = 1 if engine.trials_per_gpu == "auto" else engine.trials_per_gpu
         most = [Slot(group, engine.threads) for _ in range(sharing) for group in groups]
     else:
-        most = [Slot((), engine.threads)] * max(1, cores() // engine.threads)
+        most = [Slot((), engine.threads)] * max(1, (processors or cores()) // engine.threads)
     if engine.workers is None:
         return most[:concurrency]
     if wanted and engine.workers > len(most):

@@ -11,10 +11,82 @@ import logging
 import math
 import random
 from importlib import metadata
-from typing import Any
+from typing import Any, Protocol
 
+from ..analysis.pareto import places
 from ..errors import EngineError
 from ..space import Hole, Point
+from ..spec import SearchSettings
+
+Values = tuple[float, ...]
+"""One value for each objective, in the order of SearchSettings.objectives."""
+
+
+class Tuner(Protocol):
+    """What proposes points; it may repeat itself, propose what is infeasible, and raise."""
+
+    attempts: int
+    """How often it is worth asking again before a point is drawn without it."""
+
+    def ask(self) -> tuple[Any, Point] | None:
+        """Return a handle and a point; None where there is nothing more to propose."""
+
+    def tell(self, handle: Any, values: Values | None, worst: Values) -> None:
+        """Take the result of a point; None where it diverged or failed. `worst`: of all so far, by objective."""
+
+    def withdraw(self, handle: Any) -> None:
+        """Take back a point that is not tried."""
+
+
+class NniTuner:
+    """A tuner of NNI over our holes.
+
+    These tuners know one number a trial. Of several objectives, that is its place among all trials so far (see
+    analysis.pareto.places), given anew to all of them before each proposal: TPE and evolution go by their order alone.
+    """
+
+    attempts = 200
+
+    def __init__(self, settings: SearchSettings, holes: tuple[Hole, ...]) -> None:
+        self.holes = holes
+        self.signs = [objective.sign for objective in settings.objectives]
+        mode = "minimize" if self.signs == [-1] else "maximize"
+        self.tuner = make(settings.tuner, mode, settings.tuner_seed, settings.tuner_options, settings.trials)
+        self.tuner.update_search_space(to_nni(settings.tuner, holes))
+        self.asked = 0
+        self.told: dict[int, Values] = {}
+
+    def ask(self) -> tuple[Any, Point] | None:
+        """Return NNI's number and parameters, and our point."""
+        from nni import NoMoreTrialError
+
+        if self.told and hasattr(self.tuner, "rescore"):  # not so those that learn nothing
+            values = list(self.told.values())
+            self.tuner.rescore(dict(zip(self.told, (-places(values, self.signs)).tolist(), strict=True)))
+        self.asked += 1
+        try:
+            parameters = self.tuner.generate_parameters(self.asked)
+        except NoMoreTrialError:
+            return None
+        return (self.asked, parameters), from_nni(self.holes, parameters)
+
+    def tell(self, handle: Any, values: Values | None, worst: Values) -> None:
+        """Give NNI the value, or the worst one so far, so that it learns to keep away from what does not train."""
+        number, parameters = handle
+        score = (values or worst)[0]
+        if len(self.signs) > 1:
+            self.told[number] = values or (math.nan,) * len(self.signs)
+        self.tuner.receive_trial_result(number, parameters, score)
+        self.tuner.trial_end(number, True)
+
+    def withdraw(self, handle: Any) -> None:
+        """Tell NNI that the trial failed, which is how it forgets a point."""
+        self.tuner.trial_end(handle[0], False)
+
+
+def start(settings: SearchSettings, holes: tuple[Hole, ...]) -> Tuner:
+    """Return the tuner of a search, about to propose."""
+    return NniTuner(settings, holes)
 
 
 def make(name: str, mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:
@@ -46,7 +118,7 @@ def _load_nni() -> None:
 
 
 def _tpe(mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:
-    from nni.algorithms.hpo.tpe_tuner import TpeTuner
+    from nni.algorithms.hpo.tpe_tuner import TpeTuner, create_liar
 
     class FreshTpe(TpeTuner):  # type: ignore[misc]
         """NNI's TPE, asked again for a repeated point; NNI would take the next one in grid order instead."""
@@ -54,6 +126,14 @@ def _tpe(mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:
         def update_search_space(self, space: Any) -> None:
             super().update_search_space(space)
             self.dedup = lambda parameters: parameters
+
+        def rescore(self, scores: dict[int, float]) -> None:
+            """Forget the results and take these, by the trials' numbers."""
+            self._history.clear()
+            self.liar = create_liar(self.args.constant_liar_type)
+            for number, score in scores.items():
+                self._running_params[number] = self._params[number]
+                self.receive_trial_result(number, None, score)
 
     # NNI's default of 20 random points to begin with would leave nothing of a small search to TPE; and the best of
     # 24 draws among a few categories is nearly always the same one, which is no new proposal.
@@ -97,6 +177,16 @@ def _evolution(mode: str, seed: int, options: dict[str, Any], trials: int) -> An
             finally:
                 self.own = random.getstate()
                 random.setstate(others)
+
+        def receive_trial_result(self, parameter_id: int, parameters: Any, value: float, **kwargs: Any) -> None:
+            super().receive_trial_result(parameter_id, parameters, value, **kwargs)
+            self.population[-1].number = parameter_id
+
+        def rescore(self, scores: dict[int, float]) -> None:
+            """Give those of the population that have a result these in its place, by the trials' numbers."""
+            for individual in self.population:
+                if individual.result is not None:
+                    individual.result = scores[individual.number]
 
     return SeededEvolution(optimize_mode=mode, **{"population_size": max(4, min(32, trials // 2)), **options})
 

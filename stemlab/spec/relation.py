@@ -203,10 +203,8 @@ def _path(node: ast.expr, text: str) -> Location:
         raise _Refused(f"{name} is a function: {name}(...)")
     close = difflib.get_close_matches(name, list(_HINTS), n=1)
     meant = f" (did you mean {_HINTS[close[0]]!r}?)" if close else ""
-    raise _Refused(
-        f"unknown name {short(name)}; expected a path in model, data or train, such as model.body.dim, or "
-        f"{_COSTS}{meant}"
-    )
+    paths = f"a path in {', '.join(SECTIONS)}, such as model.body.dim"
+    raise _Refused(f"unknown name {short(name)}; expected {paths}, or {_COSTS}{meant}")
 
 
 _COSTS = one_of(QUANTITIES)

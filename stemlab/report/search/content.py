@@ -76,9 +76,9 @@ def gather(folder: StudyFolder) -> Content:
     written = folder.path / "study.yaml"
     study = validate(SearchSpec, read(written))
     settings = study.search
-    metric, sign = settings.objectives[0].metric, settings.objectives[0].sign
+    metric, sign = settings.chief.metric, settings.chief.sign
     records = ranking.latest(folder.records())
-    ranked = ranking.rank(records, metric, sign)
+    ranked = ranking.rank(records, metric, sign, settings.judge)
     manifest = read_manifest(folder)
     ended = bool(manifest.get("finished"))
     ok = ranked[(ranked["status"] == "ok") & ranked[metric].notna()]
