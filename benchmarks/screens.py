@@ -20,10 +20,8 @@ from statistics import median
 from stemlab import space
 from stemlab.analysis.screening import correlations
 from stemlab.candidate import Candidate
-from stemlab.engine.screening import Screened
 from stemlab.errors import InfeasibleError
 from stemlab.running import load_search
-from stemlab.spec.search import ScreenSpec
 from stemlab.train import screens
 
 FOLDER = Path(__file__).parents[1] / "tests" / "facts" / "enumerated"
@@ -65,22 +63,16 @@ def _show(name: str, points: list[Candidate], values: list[float]) -> None:
             before = time.perf_counter()
             screens.score(candidate.trials[0], screen)  # type: ignore[arg-type]
             seconds.append(time.perf_counter() - before)
-        screened = Screened(_Nothing(), ScreenSpec(by=screen))  # type: ignore[arg-type]
-        scores = [screened.score_of(candidate) for candidate in points]
+        found: dict[str, float | None] = {}  # of models: those that differ in the recipe alone share theirs
+        for candidate in points:
+            if candidate.model.digest not in found:
+                found[candidate.model.digest] = screens.score(candidate.trials[0], screen)  # type: ignore[arg-type]
+        scores = [found[candidate.model.digest] for candidate in points]
         worst = min((score for score in scores if score is not None), default=0.0) - 1
         known = [worst if score is None else score for score in scores]
         _row(what, f"`{screen}`", known, values, f"{median(seconds):.2f} s")
     for baseline, of in BASELINES.items():
         _row(what, baseline, [of(candidate) for candidate in points], values, "")
-
-
-class _Nothing:
-    def propose(self) -> Candidate | None:
-        """Propose nothing."""
-        return None
-
-    def tell(self, candidate: Candidate, score: float | None) -> None:
-        """Learn nothing."""
 
 
 def _row(what: str, score: str, scores: list[float], values: list[float], takes: str) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from stemlab.engine.proposer import NniProposer
+from stemlab.engine.proposer import TunerProposer
 from stemlab.engine.screening import Screened
 from stemlab.errors import SpecError
 from stemlab.running import load_search
@@ -176,8 +176,8 @@ class Listed:
         self.asked += 1
         return next(self.left, None)
 
-    def tell(self, candidate, score):
-        self.told.append((candidate, score))
+    def tell(self, candidate, values):
+        self.told.append((candidate, values))
 
 
 SCORES = st.lists(st.one_of(st.none(), st.integers(-3, 3).map(float)), min_size=1, max_size=30)
@@ -238,12 +238,12 @@ def test_scores_on_record_are_not_worked_out_again():
 def test_a_search_retraces_its_steps():
     def run():
         candidates = load_search(CONV3X3, ["search.tuner=tpe"])
-        proposer = Screened(NniProposer(candidates), ScreenSpec(by="synflow", pool=4))
+        proposer = Screened(TunerProposer(candidates), ScreenSpec(by="synflow", pool=4))
         steps = []
         for number in range(4):
             candidate = proposer.propose()
             steps.append((candidate.identity, proposer.score_of(candidate)))
-            proposer.tell(candidate, number / 10)
+            proposer.tell(candidate, (number / 10,))
         return steps, [c.identity for c in proposer.waiting]
 
     assert run() == run()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from ..candidate import Candidate
 from ..spec import TrialSpec
 from ..spec.search import ScreenSpec
 from .proposer import Proposer
+from .tuners import Values
 
 Score = Callable[[TrialSpec], float | None]
 """Gives the score of an untrained model, larger being better; None where it has none."""
@@ -52,9 +52,9 @@ class Screened:
         self._pool.remove(best)
         return best[1]
 
-    def tell(self, candidate: Candidate, score: Any) -> None:
+    def tell(self, candidate: Candidate, values: Values | None) -> None:
         """Hand a result on."""
-        self.proposer.tell(candidate, score)
+        self.proposer.tell(candidate, values)
 
     @property
     def waiting(self) -> tuple[Candidate, ...]:
