@@ -106,13 +106,17 @@ class FidelitySpec(Spec):
     warmup: PositiveInt = 5
 
 
+Screen = Literal["synflow", "naswot", "jacob_cov", "snip", "grad_norm"]
+"""The scores of untrained models (docs/relations_and_screens.md)."""
+
+
 class ScreenSpec(Spec):
     """A score that costs no training and orders candidates: of `pool` waiting ones, the best scored is tried first.
 
     None is dropped: those that wait when the search ends are listed in the study folder.
     """
 
-    by: Literal["synflow", "naswot"]
+    by: Screen
     pool: Annotated[PositiveInt, Field(ge=2)] = 8
 
 
