@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from .output import print_json
+from .output import Json, print_json
 
 NAME = "doctor"
 
 
 def run(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")] = False,
+    json: Json = False,
 ) -> None:
     """Check this machine: versions, GPUs, NNI's tuners, disk; what is missing and how to get it."""
     from stemlab.engine.checkup import checkup

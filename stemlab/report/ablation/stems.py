@@ -10,7 +10,7 @@ from ...analysis.labels import stem_label
 from ...candidate import Candidate
 from ...drawing import diagram
 from ...spec import Trace
-from .lines import shortened
+from ..svg import shortened
 from .sections import Picture
 
 MOST = 12

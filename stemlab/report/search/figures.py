@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...records import TrialRecord
-from ..svg import BLUE, GREEN, GREY, INK, LEGEND, PALE, VERMILLION, blank
+from ..svg import BLUE, GREEN, GREY, INK, LEGEND, PALE, VERMILLION, blank, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,8 +100,7 @@ def learning_curves(records: Iterable[TrialRecord], highlights: Mapping[int | No
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     names = [text for text in (*highlights.values(), _OTHERS, _BROKEN) if text in lines]
     legend = figure.legend([lines[text] for text in names], names, loc="outside lower left", **LEGEND)
-    for entry in legend.get_texts():
-        entry.set_parse_math(False)  # a label is no formula, whatever dollar signs it has
+    plain(legend.get_texts())
     return figure
 
 

@@ -35,13 +35,9 @@ def _curve_figure(content: Content) -> Markup | None:
         return None
     ok = content.ranked[(content.ranked["status"] == "ok") & content.ranked["proposal"].notna()]
     highlights: dict[int | None, str] = {
-        int(row.proposal): f"{place + 1}: {_shortened(row.label)}"
+        int(row.proposal): f"{place + 1}: {svg.shortened(row.label, 64)}"
         for place, row in zip(ok.index[:_HIGHLIGHTED], ok.itertuples(), strict=False)
     }
     figure = figures.learning_curves(content.records, highlights)
     description = f"Line plot of validation top-1 by epoch, one line for each of {len(content.records)} trials."
     return Markup(svg.to_svg(figure, "curves", description))
-
-
-def _shortened(label: str, most: int = 64) -> str:
-    return label if len(label) <= most else f"{label[: most - 1]}…"
