@@ -13,12 +13,13 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from . import space
-from .errors import InfeasibleError, short
+from .errors import InfeasibleError, nearest, one_of, short
 from .matching import MatchResult, match
 from .space import Hole, Point
 from .spec import (
     BodySpec,
     DataSpec,
+    DrawsSpec,
     LatencySpec,
     MatchSpec,
     ModelSpec,
@@ -39,37 +40,48 @@ S = TypeVar("S", bound=StudySpec)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A feasible point: what it trains, and its matched cost. The rest is worked out for those that are chosen."""
+    """A feasible point: what it trains, and its matched cost. The rest is worked out for those that are chosen.
+
+    It is trained by each of the `recipes`, one for each of the study's `draws`: a single one where nothing is drawn.
+    """
 
     model: ModelSpec
     data: DataSpec
-    train: TrainSpec
+    recipes: tuple[TrainSpec, ...]
     seeds: tuple[int, ...]
     probes: ProbeSpec | None
     latency: LatencySpec | None
     matched: MatchResult
     holes: tuple[Hole, ...]
     point: Point
+    draws: tuple[Point, ...]
+
+    @property
+    def train(self) -> TrainSpec:
+        """The recipe: that of the first draw where there are several."""
+        return self.recipes[0]
 
     @cached_property
     def trials(self) -> tuple[TrialSpec, ...]:
-        """One trial for each seed."""
+        """One trial for each draw and seed, those of a draw together."""
         return tuple(
             TrialSpec(
                 model=self.model,
                 data=self.data,
-                train=self.train,
+                train=recipe,
                 seed=seed,
                 probes=self.probes,
                 latency=self.latency,
             )
+            for recipe in self.recipes
             for seed in self.seeds
         )
 
     @cached_property
-    def assignment(self) -> dict[str, Any]:
-        """What the open holes were filled with, by their paths."""
-        return space.assignment(self.holes, self.point)
+    def assignments(self) -> tuple[dict[str, Any], ...]:
+        """What the open holes were filled with in each trial, by their paths."""
+        each = (space.assignment(self.holes, {**self.point, **draw}) for draw in self.draws)
+        return tuple(filled for filled in each for _ in self.seeds)
 
     @property
     def identity(self) -> str:
@@ -87,16 +99,23 @@ class Probe:
 
 
 class Candidates(Generic[S]):
-    """The points of a study's space, as candidates, each to be trained once per seed."""
+    """The points of a study's space, as candidates, each to be trained once per draw and seed.
 
-    def __init__(self, study: S, seeds: tuple[int, ...], document: Document) -> None:
+    `holes` are those to fill; the ones that `drawn` names are filled by the study's draws, the same for every point.
+    """
+
+    def __init__(self, study: S, seeds: tuple[int, ...], document: Document, drawn: DrawsSpec | None = None) -> None:
         """Read the holes of the study's document; SpecError with file:line for what no filling can mend."""
         self.study, self.seeds = study, seeds
         self.document = Document(
             {"model": study.model, "data": study.data, "train": study.train}, document.source, document.places
         )
-        self.holes = space.find(self.document)
+        self._every = space.find(self.document)
         self._check_options()
+        self.holes = self._every
+        self.draws: tuple[Point, ...] = ({},)
+        if drawn is not None:
+            self.holes, self.draws = self._split(drawn)
         self._fixed = self._share_what_is_fixed()
 
     @property
@@ -106,16 +125,20 @@ class Candidates(Generic[S]):
 
     def make(self, point: Point) -> Candidate:
         """Return the candidate of a point; InfeasibleError says why there is none."""
-        filled = space.fill(self._fixed, self.holes, point)
+        point = {**point, **self.draws[0]}
+        filled = space.fill(self._fixed, self._every, point)
         section = "data"
         try:
             data = DataSpec.model_validate(filled["data"])
             section = "train"
-            train = TrainSpec.model_validate(filled["train"])
+            recipes = [TrainSpec.model_validate(filled["train"])]
+            for draw in self.draws[1:]:
+                filled = space.fill(self._fixed, self._every, point := {**point, **draw})
+                recipes.append(TrainSpec.model_validate(filled["train"]))
             section = "model"
             model = ModelSpec.model_validate(_with_data(filled["model"], data))
         except ValidationError as error:
-            plain = space.fill(self.document.data, self.holes, point)
+            plain = space.fill(self.document.data, self._every, point)
             path, message, _ = next(problems(error, plain[section]))
             raise InfeasibleError(message, self._written((section, *path), point)) from None
         try:
@@ -124,7 +147,18 @@ class Candidates(Generic[S]):
             raise InfeasibleError(str(error), ("model", "match")) from None
         self._check_constraints(matched)
         study = self.study
-        return Candidate(model, data, train, self.seeds, study.probes, study.latencies, matched, self.holes, point)
+        return Candidate(
+            model,
+            data,
+            tuple(recipes),
+            self.seeds,
+            study.probes,
+            study.latencies,
+            matched,
+            self._every,
+            point,
+            self.draws,
+        )
 
     def points(self, rng: random.Random) -> Iterator[Point]:
         """Yield points to try: all of a small space in a shuffled order, otherwise endless draws."""
@@ -164,9 +198,25 @@ class Candidates(Generic[S]):
             reason = f"none of {probe.tried} points of the space is feasible; {times} fail here, such as: {reason}"
         raise self.document.infeasible(path, reason)
 
+    def _split(self, drawn: DrawsSpec) -> tuple[tuple[Hole, ...], tuple[Point, ...]]:
+        """Return the holes that are left to fill, and the draws of the others."""
+        may = {hole.name: hole for hole in self._every if hole.path[0] == "train"}
+        for index, path in enumerate(drawn.over):
+            if path not in may:
+                raise self.document.error(
+                    ("search", "draws", "over", index),
+                    f"{short(path)} is no hole of train that could be drawn; expected {one_of(may)}{nearest(path, may)}"
+                    if may
+                    else f"{short(path)} cannot be drawn: train has no holes",
+                )
+        taken = tuple(may[path] for path in dict.fromkeys(drawn.over))
+        rng = random.Random(drawn.seed)
+        draws = tuple(space.draw(taken, rng) for _ in range(drawn.count))
+        return tuple(hole for hole in self._every if hole not in taken), draws
+
     def _check_constraints(self, matched: MatchResult) -> None:
         for name, bound in self.study.constraints.items():
-            value = abs(matched.error or 0.0) if name == "match_error" else matched.cost.quantity(name)
+            value = matched.quantity(name)
             if bound.max is not None and value > bound.max:
                 raise InfeasibleError(f"{value:g} is above max {bound.max:g}", ("constraints", name))
             if bound.min is not None and value < bound.min:
@@ -179,7 +229,7 @@ class Candidates(Generic[S]):
         for parent, sections, path in ((fixed, _SECTIONS, ()), (fixed["model"], _MODEL_SECTIONS, ("model",))):
             for name, kind in sections.items():
                 at: Location = (*path, name)
-                if parent.get(name) is not None and not any(hole.path[: len(at)] == at for hole in self.holes):
+                if parent.get(name) is not None and not any(hole.path[: len(at)] == at for hole in self._every):
                     parent[name] = validate_data(kind, parent[name], self.document, at)
         return fixed
 
@@ -189,14 +239,14 @@ class Candidates(Generic[S]):
         Values that merely do not go together are left to the draws: another filling may do.
         """
         first: Point = {}
-        _open_all(self.holes, first)
-        for chain in _chains(self.holes):
+        _open_all(self._every, first)
+        for chain in _chains(self._every):
             hole = chain[-1][0]
             tries = range(len(hole.options)) if hole.kind == "choice" else (hole.low, hole.high)
             for value in tries:
                 point = {**first, **{outer.name: index for outer, index in chain[:-1]}, hole.name: value}
-                self._check_filled(space.fill(self.document.data, self.holes, point), point)
-        if not self.holes:
+                self._check_filled(space.fill(self.document.data, self._every, point), point)
+        if not self._every:
             self._check_filled(self.document.data, {})
 
     def _check_filled(self, filled: Any, point: Point) -> None:
@@ -215,7 +265,7 @@ class Candidates(Generic[S]):
 
     def _written(self, path: Location, point: Point) -> Location:
         """Return where a path of the filled document stands in the document with holes."""
-        holes = self.holes
+        holes = self._every
         while True:
             hole = next((h for h in holes if h.kind == "choice" and path[: len(h.path)] == h.path), None)
             if hole is None:

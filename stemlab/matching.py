@@ -29,6 +29,10 @@ class MatchResult:
     target: int | None = None
     error: float | None = None
 
+    def quantity(self, name: str) -> float:
+        """Return one of `stemlab.spec.quantity.Quantity`."""
+        return abs(self.error or 0.0) if name == "match_error" else self.cost.quantity(name)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the flat form of records: the settled depth and MLP width, and how far off the cost remains."""
         body = self.model.body

@@ -97,6 +97,14 @@ _FIELD_TYPES: dict[str, tuple[tuple[type, ...], bool]] = {
 }
 
 
+def _is_record(line: bytes) -> bool:
+    try:
+        TrialRecord.from_dict(json.loads(line))
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
 class StudyFolder:
     """`runs/<name>/`: study.yaml, manifest.json, records.jsonl, trials/<digest>/, best.json and the reports."""
 
@@ -151,15 +159,25 @@ class StudyFolder:
         self._mend()
 
     def _mend(self) -> None:
-        """Cut off what a crash in the middle of a write left at the end of the records."""
+        """Take away what a crash in the middle of a write left at the end of the records, and keep it beside them."""
         if not self.records_file.exists():
             return
         content = self.records_file.read_bytes()
         end = content.rfind(b"\n") + 1
-        if end < len(content):
-            with self.records_file.open("r+b") as file:
-                file.truncate(end)
-            self.recovered = f"{self.records_file}: dropped {len(content) - end} bytes of an unfinished last line"
+        last = content.rfind(b"\n", 0, max(0, end - 1)) + 1
+        if end == len(content) and last < end and not _is_record(content[last:end]):
+            end = last
+        if end == len(content):
+            return
+        damaged = self.path / "records.damaged"
+        with damaged.open("ab") as file:
+            file.write(content[end:].rstrip(b"\n") + b"\n")
+        with self.records_file.open("r+b") as file:
+            file.truncate(end)
+        self.recovered = (
+            f"{self.records_file}: the last line ({len(content) - end} bytes) was not a whole record; "
+            f"it was moved to {damaged}, and its trial runs again"
+        )
 
     def append(self, record: TrialRecord) -> None:
         """Add a record and wait until it is on the disk. What is already there stays whole if the disk is full."""

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from .candidate import Candidates
 from .errors import SpecError, StemlabError, StudyError
 from .plan import Plan
-from .records import StudyFolder
-from .spec import AblationSpec, SearchSpec, StudySpec
+from .records import StudyFolder, TrialRecord
+from .space import is_hole
+from .spec import AblationSpec, SearchSpec, StudySpec, TrainSpec
 from .spec.files import Document, override, read, validate
 from .study import Study
 
@@ -30,7 +31,14 @@ def load_search(source: StudySource, changes: Sequence[str] = ()) -> Candidates[
     """Return the space of a search file (or dict), checked; `changes` are `path=value` as after --set."""
     document = _read(SearchSpec, source, changes)
     study = validate(SearchSpec, document)
-    return Candidates(study, study.search.seeds, document)
+    if study.search.fidelity is not None and is_hole(_epochs(study)):
+        raise document.error(("train", "epochs"), "a search that stops trials early needs one number of epochs for all")
+    return Candidates(study, study.search.seeds, document, study.search.draws)
+
+
+def _epochs(study: SearchSpec) -> Any:
+    """Return the epochs of the recipe, which may be a hole."""
+    return study.train.get("epochs", TrainSpec.model_fields["epochs"].default)
 
 
 def load_ablation(source: StudySource, changes: Sequence[str] = ()) -> Plan:
@@ -76,9 +84,10 @@ def search(
     raised again; `resume=True` then goes on, repeats nothing, and ends with the records of an unbroken study.
     """
     from .engine import tuners
+    from .engine.halving import Brackets
     from .engine.proposer import NniProposer
     from .engine.quiet import Quiet
-    from .engine.searching import Proposals
+    from .engine.searching import Progress, Proposals
 
     candidates = load_search(source, changes)
     study = candidates.study
@@ -87,9 +96,15 @@ def search(
     watching = reporter or Quiet()
     with _Run(study, _folder(study.name, out, resume), resume, watching) as run:
         # The workers import torch while we import NNI and make the first proposals.
-        runner = run.start(study.search.concurrency * len(study.search.seeds))
-        source_of_trials = Proposals(study.search, NniProposer(candidates), watching.note)
-        return run.loop(source_of_trials, runner)
+        runner = run.start(study.search.concurrency * study.search.trials_each)
+        progress = Progress(study.search, NniProposer(candidates), watching.note, run.hours)
+        fidelity = study.search.fidelity
+        by_halves = fidelity is not None and fidelity.kind != "median"
+        trials = Brackets(progress, fidelity, _epochs(study)) if fidelity and by_halves else Proposals(progress)
+        try:
+            return run.loop(trials, runner)
+        finally:
+            run.manifest["stopped"] = progress.stopped
 
 
 def ablate(
@@ -189,12 +204,15 @@ class _Run:
             "started": _now(),
             "finished": None,
             "seconds": None,
+            "stopped": None,
             "resumed": taken_up,
             "commit": manifest.commit(),
             "versions": manifest.versions(),
             "hardware": manifest.hardware(),
             "trials_on": trials_on,
         }
+        self.records: list[TrialRecord] = []
+        self.seconds_before = 0.0
         self.began = time.perf_counter()
 
     def __enter__(self) -> _Run:
@@ -202,7 +220,8 @@ class _Run:
         try:
             if self.folder.recovered:
                 self.reporter.note(self.folder.recovered)
-            self.folder.records()  # where they are damaged, nothing is to be written
+            self.records = self.folder.records()  # where they are damaged, nothing is to be written
+            self.seconds_before = self._seconds_before()
             self.folder.write_json("manifest.json", self.manifest)
         except BaseException:
             self.folder.close()
@@ -210,24 +229,21 @@ class _Run:
         return self
 
     def start(self, trials: int) -> Runner:
-        """Start workers for as many trials at a time as there may be, and as the machine has room for."""
-        from .engine import slots
-        from .engine.embedded import RETRIES, EmbeddedRunner, InlineRunner
+        """Start the engine, for as many trials at a time as there may be."""
+        from .engine import runners
 
-        engine = self.study.engine
-        places = slots.plan(engine, trials)
-        keep = self.folder.path / "trials"
-        if engine.workers == 0:
-            self.runner = InlineRunner(places[0], keep)
-        else:
-            self.runner = EmbeddedRunner(places, keep, RETRIES if engine.retries is None else engine.retries)
+        self.runner = runners.start(self.study.engine, trials, self.folder.path / "trials")
         return self.runner
+
+    def hours(self) -> float:
+        """Return for how long the study has run, interruptions left out."""
+        return (self.seconds_before + time.perf_counter() - self.began) / 3600
 
     def loop(self, source: Source, runner: Runner, elsewhere: dict[str, Any] | None = None) -> Study:
         """Run all trials; return the study, whose files are finished when this run is left."""
         from .engine.loop import TrialLoop
 
-        TrialLoop(source, runner, self.folder, self.reporter, elsewhere).run()
+        TrialLoop(source, runner, self.folder, self.reporter, self.records, elsewhere).run()
         return Study(self.folder.path)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -236,7 +252,7 @@ class _Run:
                 self.runner.close()
             self.manifest |= {
                 "finished": _now() if kind is None else None,
-                "seconds": time.perf_counter() - self.began,
+                "seconds": 3600 * self.hours(),
             }
             try:
                 self.folder.write_json("manifest.json", self.manifest)
@@ -250,6 +266,16 @@ class _Run:
                     raise
         finally:
             self.folder.close()
+
+    def _seconds_before(self) -> float:
+        """Return for how long the study ran before it was interrupted; as its trials say where it was killed."""
+        if not (self.folder.path / "manifest.json").exists():
+            return 0.0
+        told: float | None = self.folder.read_json("manifest.json").get("seconds")
+        if told is not None:
+            return told
+        at_a_time = self.study.search.concurrency if isinstance(self.study, SearchSpec) else 1
+        return sum(record.metrics.get("seconds", 0.0) for record in self.records) / at_a_time
 
 
 def _now() -> str:

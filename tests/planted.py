@@ -85,7 +85,7 @@ def plant(
             record = TrialRecord.of(
                 trial,
                 became,
-                assignment=candidate.assignment,
+                assignment=candidate.assignments[0],
                 metrics=metrics if became != "failed" else {},
                 cost=candidate.matched.cost.as_dict(),
                 match=candidate.matched.as_dict(),

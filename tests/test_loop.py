@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stemlab.engine.loop import TrialLoop
 from stemlab.engine.proposer import NniProposer
 from stemlab.engine.quiet import Quiet
-from stemlab.engine.searching import Proposals
+from stemlab.engine.searching import Progress, Proposals
 from stemlab.records import StudyFolder, TrialRecord
 from stemlab.running import load_search
 
@@ -57,9 +57,9 @@ class Watched(NniProposer):
         self.seen_before.append(self.told)
         return super().propose()
 
-    def tell(self, candidate, score):
+    def tell(self, candidate, values):
         self.told += 1
-        super().tell(candidate, score)
+        super().tell(candidate, values)
 
 
 def search(tmp_path, clock_seed, concurrency, slots, trials=14, tuner="tpe", seeds="[0]", fail=0.0, longest=0.01):
@@ -75,7 +75,8 @@ def search(tmp_path, clock_seed, concurrency, slots, trials=14, tuner="tpe", see
     proposer = Watched(candidates)
     runner = SleepyRunner(slots, random.Random(clock_seed), fail, longest)
     try:
-        TrialLoop(Proposals(candidates.study.search, proposer, Quiet().note), runner, folder, Quiet()).run()
+        proposals = Proposals(Progress(candidates.study.search, proposer, Quiet().note))
+        TrialLoop(proposals, runner, folder, Quiet(), folder.records()).run()
     finally:
         folder.close()
     return folder.records(), proposer, runner

@@ -196,7 +196,7 @@ def test_every_point_is_a_candidate_or_infeasible(study, seed):
             made = candidates.make(point)
         except InfeasibleError:
             continue
-        assert made.assignment == space.assignment(candidates.holes, point)
+        assert made.assignments[0] == space.assignment(candidates.holes, point)
         assert [trial.seed for trial in made.trials] == study["search"]["seeds"]
         assert made.identity == candidates.make(point).identity
         assert abs(made.matched.error or 0) <= 0.01 or "constraints" not in study
@@ -287,7 +287,7 @@ def propose(name: str, seed: int = 0, scores: int = 0, number: int = 14) -> list
         candidate = proposer.propose()
         identities.append(candidate.identity)
         score = random.Random(f"{scores}{candidate.identity}").random()
-        proposer.tell(candidate, None if score < 0.2 else score)
+        proposer.tell(candidate, None if score < 0.2 else (score,))
     assert not proposer.broken
     return identities
 
@@ -314,5 +314,5 @@ def test_a_proposer_ends_when_the_space_is_used_up():
     for name in sorted(TUNERS):
         proposer = NniProposer(load_search(study, [f"search.tuner={name}"]))
         found = [proposer.propose() for _ in range(3)]
-        assert {c.assignment["model.stem.patch"] for c in found if c} == {4, 8}
+        assert {c.assignments[0]["model.stem.patch"] for c in found if c} == {4, 8}
         assert found[2] is None

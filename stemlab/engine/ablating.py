@@ -25,7 +25,7 @@ class Cells:
             for seed in range(seeds):
                 for place in range(first, first + arms):
                     candidate = candidates[place]
-                    yield Job(candidate.trials[seed], place, candidate.assignment)
+                    yield Job(candidate.trials[seed], place, candidate.assignments[seed])
 
     def next(self) -> Job | None:
         """Return the next trial."""

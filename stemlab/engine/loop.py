@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +41,7 @@ class Job:
     assignment: dict[str, Any]
     until: int | None = None
     floor: Floor | None = None
+    screen: float | None = None
 
     @property
     def order(self) -> Order:
@@ -64,8 +65,8 @@ class Source(Protocol):
 class TrialLoop:
     """Keeps a runner busy with a source's trials and writes what comes of them.
 
-    A trial that the folder has on record is not run again; nor is one on record in `elsewhere` (digest -> record), of
-    which the folder gets a copy.
+    A trial that the folder has on record, in `known`, is not run again; nor is one on record in `elsewhere` (digest ->
+    record), of which the folder gets a copy.
     """
 
     def __init__(
@@ -74,12 +75,13 @@ class TrialLoop:
         runner: Runner,
         folder: StudyFolder,
         reporter: Reporter,
+        known: Iterable[TrialRecord] = (),
         elsewhere: Mapping[str, TrialRecord] | None = None,
     ) -> None:
         self.source, self.runner = source, runner
         self.folder, self.reporter = folder, reporter
         self.elsewhere = elsewhere or {}
-        self.known = {(record.proposal, record.trial): record for record in folder.records()}
+        self.known = {(record.proposal, record.trial, record.until): record for record in known}
         self.running: dict[Future[TrialRecord], Job] = {}
 
     def run(self) -> None:
@@ -104,8 +106,9 @@ class TrialLoop:
             if job is None:
                 return
             digest = job.trial.digest
-            if (job.proposal, digest) in self.known:
-                self._keep(job, self.known[job.proposal, digest], reused=True)
+            known = self.known.get((job.proposal, digest, job.until))
+            if known is not None:
+                self._keep(job, known, reused=True)
             elif digest in self.elsewhere:
                 self._record(job, self.elsewhere[digest], reused=True)
             else:
@@ -116,7 +119,7 @@ class TrialLoop:
         return lambda row: self.reporter.epoch(digest, row)
 
     def _record(self, job: Job, record: TrialRecord, reused: bool) -> None:
-        record = replace(record, proposal=job.proposal, assignment=job.assignment)
+        record = replace(record, proposal=job.proposal, assignment=job.assignment, until=job.until, screen=job.screen)
         self.folder.append(record)
         self._keep(job, record, reused)
 

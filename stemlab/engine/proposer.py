@@ -27,8 +27,8 @@ class Proposer(Protocol):
     def propose(self) -> Candidate | None:
         """Return a feasible candidate that was not proposed before; None where there is none left."""
 
-    def tell(self, candidate: Candidate, score: float | None) -> None:
-        """Take one result: the objective's value, or None where the candidate diverged or failed."""
+    def tell(self, candidate: Candidate, values: tuple[float, ...] | None) -> None:
+        """Take one result: a value for each objective, or None where the candidate diverged or failed."""
 
 
 class NniProposer:
@@ -70,8 +70,9 @@ class NniProposer:
             self._withdraw(number)
         return self._draw()
 
-    def tell(self, candidate: Candidate, score: float | None) -> None:
+    def tell(self, candidate: Candidate, values: tuple[float, ...] | None) -> None:
         """Give the tuner the result of one of its own proposals."""
+        score = None if values is None else values[0]
         if score is not None and math.isfinite(score):
             if self.worst is None or self.sign * score < self.sign * self.worst:
                 self.worst = score

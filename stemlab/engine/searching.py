@@ -1,4 +1,4 @@
-"""The source of a search: a proposer's candidates, each trained once per seed.
+"""The source of a search: a proposer's candidates, each trained once per draw and seed.
 
 Which results a proposal may see is decided by its index, never by the clock: proposal n is made when the results of
 the first n - 2 * (concurrency - 1) are in, and those alone have been told. So the same study gives the same
@@ -7,45 +7,134 @@ proposals on a busy machine and on an idle one, and a resumed study retraces its
 
 from __future__ import annotations
 
+import statistics
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
+from ..analysis.judging import judged
 from ..candidate import Candidate
 from ..records import TrialRecord
-from ..spec import SearchSettings
+from ..spec import FidelitySpec, Floor, Objective, SearchSettings
+from ..spec.quantity import Quantity
 from .loop import Job
 from .proposer import Proposer
 
+Values = tuple[float, ...]
+"""What a proposal has come to: one value for each objective."""
+
 
 @dataclass
-class _Proposal:
+class Proposal:
+    """A candidate in the search, and the last record of each of its trials."""
+
+    number: int
     candidate: Candidate
     records: dict[str, TrialRecord] = field(default_factory=dict)
 
-    @property
-    def complete(self) -> bool:
-        return len(self.records) == len(self.candidate.trials)
+    def complete(self, until: int | None = None) -> bool:
+        """Tell whether all its trials were trained to an epoch, or ended before."""
+        trials = {trial.digest for trial in self.candidate.trials}
+        # A rung that a resumed study finds on record may be followed by a later one, never preceded.
+        return all(trial in self.records and self.records[trial].until == until for trial in trials)
 
-    def score(self, metric: str) -> float | None:
-        """The mean of the metric over the seeds; None where a seed diverged or failed."""
-        # In the order of the seeds, not of the clock: a sum of floats depends on it.
+    def values(self, settings: SearchSettings) -> Values | None:
+        """Return what it has come to; None where it has no value of an objective."""
+        values = [self._value(objective, settings) for objective in settings.objectives]
+        known = tuple(value for value in values if value is not None)
+        return known if len(known) == len(values) else None
+
+    def _value(self, objective: Objective, settings: SearchSettings) -> float | None:
+        # In the order of the trials, not of the clock: a sum of floats depends on it.
         records = [self.records[trial.digest] for trial in self.candidate.trials]
-        if any(record.status != "ok" or metric not in record.metrics for record in records):
+        if objective.metric in get_args(Quantity):
+            return self.candidate.matched.quantity(objective.metric)
+        each = [r.metrics.get(objective.metric) if r.status in ("ok", "pruned") else None for r in records]
+        return judged(each, settings.judge, objective.sign)
+
+
+class Progress:
+    """How a search goes on: what was proposed and told, and when it is to stop.
+
+    `note` gets what is worth a line. `hours` says how long the search has run, with what came before an interruption,
+    and `score` what a candidate's screen gave, if it had one.
+    """
+
+    def __init__(
+        self,
+        settings: SearchSettings,
+        proposer: Proposer,
+        note: Callable[[str], None],
+        hours: Callable[[], float] = lambda: 0.0,
+        score: Callable[[Candidate], float | None] = lambda candidate: None,
+    ) -> None:
+        self.settings, self.proposer, self.note, self.hours = settings, proposer, note, hours
+        self.score = score
+        self.proposals: list[Proposal] = []
+        self.stopped: str | None = None
+        self._trials: set[tuple[int, str]] = set()
+        self._best: list[Values] = []
+        self._without = 0
+
+    def propose(self) -> Proposal | None:
+        """Make the next proposal; None where the search is at its end, of which `stopped` has the reason, if any."""
+        if self.stopped or len(self.proposals) == self.settings.trials:
             return None
-        return sum(record.metrics[metric] for record in records) / len(records)
+        reason = self._reason()
+        candidate = None if reason else self.proposer.propose()
+        if candidate is None:
+            number = len(self.proposals)
+            self.stopped = reason or f"the space is exhausted: after {number} proposals there is no new feasible point"
+            self.note(self.stopped)
+            return None
+        proposal = Proposal(len(self.proposals), candidate)
+        self.proposals.append(proposal)
+        self._trials |= {(proposal.number, trial.digest) for trial in candidate.trials}
+        return proposal
+
+    def tell(self, proposal: Proposal) -> None:
+        """Let the proposer know what a proposal has come to."""
+        values = proposal.values(self.settings)
+        self.proposer.tell(proposal.candidate, values)
+        self._without += 1
+        if values is None:
+            return
+        gains = tuple(o.sign * value for o, value in zip(self.settings.objectives, values, strict=True))
+        if not any(all(b >= g for b, g in zip(best, gains, strict=True)) for best in self._best):
+            self._best.append(gains)
+            self._without = 0
+
+    def jobs(self, proposal: Proposal, until: int | None = None, floor: Floor | None = None) -> list[Job]:
+        """Return the trials of a proposal."""
+        candidate, screen = proposal.candidate, self.score(proposal.candidate)
+        return [
+            Job(trial, proposal.number, assignment, until, floor, screen)
+            for trial, assignment in zip(candidate.trials, candidate.assignments, strict=True)
+        ]
+
+    def _reason(self) -> str | None:
+        """Return why the search is to stop here, if it is."""
+        stop = self.settings.stop
+        if stop is None:
+            return None
+        if stop.patience is not None and self._without >= stop.patience:
+            return f"search.stop.patience: {self._without} proposals in turn were no better than those before"
+        if stop.max_trials is not None and len(self._trials) + self.settings.trials_each > stop.max_trials:
+            return f"search.stop.max_trials: {len(self._trials)} of {stop.max_trials} trials are spent"
+        if stop.max_hours is not None and self.hours() >= stop.max_hours:
+            return f"search.stop.max_hours: the search has run for {self.hours():.2f} hours"
+        return None
 
 
 class Proposals:
-    """The trials of a search, in the order in which they are proposed. `note` gets what is worth a line."""
+    """The trials of a search, in the order in which they are proposed."""
 
-    def __init__(self, settings: SearchSettings, proposer: Proposer, note: Callable[[str], None]) -> None:
-        self.settings, self.proposer, self.note = settings, proposer, note
-        self.total = settings.trials * len(settings.seeds)
-        self.proposals: list[_Proposal] = []
+    def __init__(self, progress: Progress) -> None:
+        self.progress, self.settings = progress, progress.settings
+        self.total = self.settings.trials * self.settings.trials_each
         self.waiting: deque[Job] = deque()
         self.told = 0
-        self.exhausted = False
 
     def next(self) -> Job | None:
         """Return the next trial; None where all are proposed, or the next proposal must wait for results."""
@@ -55,30 +144,46 @@ class Proposals:
 
     def done(self, job: Job, record: TrialRecord) -> None:
         """Take a result; the proposer is told when its turn has come."""
-        self.proposals[job.proposal].records[record.trial] = record
+        self.progress.proposals[job.proposal].records[record.trial] = record
 
     def _propose(self) -> bool:
         """Make the next proposal if its turn has come."""
-        number = len(self.proposals)
-        visible = max(0, number - 2 * (self.settings.concurrency - 1))
-        unfinished = sum(not p.complete for p in self.proposals[-2 * self.settings.concurrency :])
-        if (
-            self.exhausted
-            or number == self.settings.trials
-            or unfinished >= self.settings.concurrency
-            or not all(p.complete for p in self.proposals[self.told : visible])
-        ):
+        proposals = self.progress.proposals
+        visible = max(0, len(proposals) - 2 * (self.settings.concurrency - 1))
+        unfinished = sum(not p.complete() for p in proposals[-2 * self.settings.concurrency :])
+        if unfinished >= self.settings.concurrency or not all(p.complete() for p in proposals[self.told : visible]):
             return False
-        metric = self.settings.objectives[0].metric
-        while self.told < visible:
-            proposal = self.proposals[self.told]
-            self.proposer.tell(proposal.candidate, proposal.score(metric))
-            self.told += 1
-        candidate = self.proposer.propose()
-        if candidate is None:
-            self.exhausted = True
-            self.note(f"the space is exhausted: after {number} proposals there is no new feasible point")
+        for proposal in proposals[self.told : visible]:
+            self.progress.tell(proposal)
+        self.told = max(self.told, visible)
+        made = self.progress.propose()
+        if made is None:
             return False
-        self.proposals.append(_Proposal(candidate))
-        self.waiting.extend(Job(trial, number, candidate.assignment) for trial in candidate.trials)
+        self.waiting.extend(self.progress.jobs(made, floor=self._floor()))
         return True
+
+    def _floor(self) -> Floor | None:
+        """Return what a trial must reach, by the results that its proposal may see."""
+        fidelity = self.settings.fidelity
+        if fidelity is None or self.told < fidelity.warmup:
+            return None
+        seen = [record for p in self.progress.proposals[: self.told] for record in p.records.values()]
+        return median_floor(fidelity, self.settings.objectives[0], [record.curve for record in seen])
+
+
+def median_floor(fidelity: FidelitySpec, objective: Objective, curves: Sequence[list[dict[str, float]]]) -> Floor:
+    """Return, for each epoch, the median of the means that trials had by then; none before `min_epochs`."""
+    means: list[list[float]] = []
+    for curve in curves:
+        values = [value_of(row, objective.metric) for row in curve]
+        for epoch in range(1, len(values) + 1):
+            if epoch > len(means):
+                means.append([])
+            means[epoch - 1].append(statistics.fmean(values[:epoch]))
+    floors = [statistics.median(m) if epoch >= fidelity.min_epochs else None for epoch, m in enumerate(means, start=1)]
+    return Floor.model_validate({"metric": objective.metric, "sign": objective.sign, "values": floors})
+
+
+def value_of(row: dict[str, float], metric: str) -> float:
+    """Return a metric of a row of a learning curve."""
+    return 1 - row["top1"] if metric == "top1_error" else row[metric]

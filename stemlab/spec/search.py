@@ -70,6 +70,13 @@ class QuantileSpec(Spec):
     quantile: Annotated[Number, Field(gt=0, lt=1)]
 
 
+Judge = Annotated[
+    Annotated[Literal["mean", "median", "worst"], Tag("word")] | Annotated[QuantileSpec, Tag("quantile")],
+    Discriminator(lambda value: "word" if isinstance(value, str) else "quantile"),
+]
+"""How a proposal is judged by its trials: by their mean unless said otherwise."""
+
+
 class DrawsSpec(Spec):
     """Holes that are drawn, not searched: each proposal is trained on the same `count` draws, and judged over them all.
 
@@ -85,11 +92,12 @@ class DrawsSpec(Spec):
 class FidelitySpec(Spec):
     """How trials are stopped early, to spend the epochs on the promising ones.
 
-    `median`: a trial stops behind `min_epochs` or more once its best value so far is below the median of what earlier
-    proposals had at that epoch (Golovin et al. 2017, the rule of Vizier); `warmup` proposals are trained in full first.
-    `halving` (Jamieson & Talwalkar 2016): of a bracket of proposals trained for `min_epochs`, the best one in `eta` is
-    trained on for `eta` times as long, and so on up to the recipe's epochs. `hyperband` (Li et al. 2018): brackets that
-    begin with fewer proposals at more epochs in turn. A trial that goes on continues from its own state.
+    `median`: a trial stops behind `min_epochs` or more once its best value so far is worse than the median of the means
+    that the trials of earlier proposals had by that epoch (the rule of Vizier, Golovin et al. 2017); `warmup` proposals
+    are trained in full first. `halving` (arXiv 1502.07943): of a bracket of proposals trained for a few epochs, at
+    least `min_epochs`, the best one in `eta` is trained on for `eta` times as long, and so on up to the whole recipe.
+    `hyperband` (arXiv 1603.06560): brackets that begin with fewer proposals at more epochs in turn. A trial that goes
+    on continues from its own state.
     """
 
     kind: Literal["median", "halving", "hyperband"]
@@ -189,7 +197,7 @@ class SearchSettings(Spec):
     tuner_seed: Seed = 0
     tuner_options: dict[str, Any] = {}
     draws: DrawsSpec | None = None
-    judge: Literal["mean", "median", "worst"] | QuantileSpec | None = None
+    judge: Judge | None = None
     fidelity: FidelitySpec | None = None
     screen: ScreenSpec | None = None
     stop: StopSpec | None = None
@@ -199,6 +207,11 @@ class SearchSettings(Spec):
         """All that is sought."""
         return self.objective if isinstance(self.objective, tuple) else (self.objective,)
 
+    @property
+    def trials_each(self) -> int:
+        """How many trials a proposal has: one for each draw and seed."""
+        return len(self.seeds) * (self.draws.count if self.draws else 1)
+
     @model_validator(mode="after")
     def _seeks_well(self) -> SearchSettings:
         if not any(objective.is_learned for objective in self.objectives):
@@ -206,6 +219,17 @@ class SearchSettings(Spec):
         names = [objective.metric for objective in self.objectives]
         if len(set(names)) < len(names):
             raise spec_error(f"objectives must differ, got {', '.join(names)}", at=("objective",))
+        return self
+
+    @model_validator(mode="after")
+    def _stops_fairly(self) -> SearchSettings:
+        if self.fidelity is not None and len(self.objectives) > 1:
+            raise spec_error("trials are stopped early by one objective; there are several", at=("fidelity",))
+        if self.fidelity is not None and self.fidelity.kind == "median" and self.draws is not None:
+            raise spec_error(
+                "median stopping would stop the draws that are hard for every stem; use halving",
+                at=("fidelity", "kind"),
+            )
         return self
 
     @model_validator(mode="after")
