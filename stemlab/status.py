@@ -125,7 +125,7 @@ class Watch:
             if isinstance(spec, AblationSpec):
                 self._planned = Plan.of(spec, read(self.study.folder.path / "study.yaml")).total
             else:
-                self._planned = spec.search.trials * each(spec.search)
+                self._planned = spec.search.trials * spec.search.trials_each
         return self._planned
 
 

@@ -12,8 +12,9 @@ from .api import load
 from .errors import SpecError, StudyError, nearest, one_of, short
 from .plan import Plan
 from .records import StudyFolder, TrialRecord
-from .spec import AblationSpec, ModelSpec, SearchSpec
-from .spec.files import read, validate
+from .space import Hole, find
+from .spec import AblationSpec, ModelSpec, SearchSettings, SearchSpec
+from .spec.files import Document, read, validate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,6 +80,48 @@ class Study:
         path = self.folder.path / "best.json"
         return load(path) if path.exists() else None
 
+    @property
+    def front(self) -> pd.DataFrame:
+        """The proposals of a search on its Pareto front: proposal, label and the objectives; StudyError for an ablation.
+
+        With one objective that is the best proposal, and its equals.
+        """
+        from .analysis import sought
+
+        settings = self._search
+        frame = sought.values(self.trials, settings)
+        names = [objective.metric for objective in settings.objectives]
+        found = frame.loc[sought.front(frame, settings.objectives), ["proposal", "label", *names]]
+        return found.sort_values(names[0], ascending=settings.objectives[0].sign < 0, ignore_index=True)
+
+    def importance(self) -> Result:
+        """Return how much each hole of a search matters to its first objective; StudyError for an ablation.
+
+        See `stemlab.importance`: the frame is empty where nothing can be said.
+        """
+        from .analysis import sought
+        from .importance import importance
+
+        settings = self._search
+        frame = sought.values(self.trials, settings).dropna(subset=settings.objectives[0].metric)
+        filled = sought.filled(self.trials)
+        assignments = [filled[proposal] for proposal in frame["proposal"]]
+        return importance(self._holes, assignments, list(frame[settings.objectives[0].metric]))
+
+    @property
+    def _search(self) -> SearchSettings:
+        if isinstance(self.spec, AblationSpec):
+            raise StudyError(f"{self.folder.path}: this is an ablation, which seeks nothing; see its effects")
+        return self.spec.search
+
+    @property
+    def _holes(self) -> tuple[Hole, ...]:
+        """The holes that a search fills; those that are drawn are not among them."""
+        drawn = self._search.draws.over if self._search.draws else ()
+        spec = self.spec
+        document = Document({"model": spec.model, "data": spec.data, "train": spec.train}, "study.yaml")
+        return tuple(hole for hole in find(document) if hole.name not in drawn)
+
     def find_best(self) -> dict[str, Any] | None:
         """Return the model of the best proposal, or of the best arm on its best draw, by the validation part."""
         from .analysis import ranking
@@ -95,7 +138,8 @@ class Study:
                 return None
             inside = frame["arm"] == means.idxmax()
             records = [record for record in records if record.proposal in set(frame["proposal"][inside])]
-        chosen = ranking.best(records, metric, sign)
+        judge = self.spec.search.judge if isinstance(self.spec, SearchSpec) else None
+        chosen = ranking.best(records, metric, sign, judge)
         return None if chosen is None else next(r.model for r in records if r.proposal == chosen)
 
     def compare(self, what: str = "arm", value: str = "value") -> Result:

@@ -106,7 +106,7 @@ LAYERS = [
     ("errors", "modules", "published", "quantities"),
     ("spec",),
     ("space", "costing", "body_costing", "matching", "zoo", "records", "candidate", "drawing", "plugins"),
-    ("builders", "data", "analysis", "design", "fractional", "plan"),
+    ("builders", "data", "analysis", "design", "fractional", "importance", "plan"),
     ("probes",),
     ("train", "report"),
     ("engine",),

@@ -13,15 +13,11 @@ from numpy.typing import NDArray
 from ..records import TrialRecord
 from ..spec import Objective, SearchSettings
 from ..spec.quantity import Quantity
-from . import pareto
-from .judging import judged
 from .labels import shared_label
-from .ranking import latest
+from .ranking import latest, on_front, value
 
 COLUMNS = ("proposal", "label", "hours")
 """The columns of `values` before those of the objectives."""
-
-_PART = 300
 
 
 def values(records: Iterable[TrialRecord], settings: SearchSettings) -> Any:
@@ -37,8 +33,7 @@ def values(records: Iterable[TrialRecord], settings: SearchSettings) -> Any:
     for record in latest(records):
         if record.proposal is not None:
             groups.setdefault(record.proposal, []).append(record)
-    each = len(settings.seeds) * (settings.draws.count if settings.draws else 1)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "proposal": proposal,
             "label": shared_label(trials),
@@ -47,7 +42,7 @@ def values(records: Iterable[TrialRecord], settings: SearchSettings) -> Any:
             **{objective.metric: _value(trials, objective, settings) for objective in settings.objectives},
         }
         for proposal, trials in groups.items()
-        if len(trials) >= each
+        if len(trials) >= settings.trials_each
     ]
     names = [objective.metric for objective in settings.objectives]
     frame = pd.DataFrame(sorted(rows, key=lambda row: row["end"]), columns=[*COLUMNS, *names])
@@ -56,14 +51,8 @@ def values(records: Iterable[TrialRecord], settings: SearchSettings) -> Any:
 
 def front(frame: Any, objectives: Sequence[Objective]) -> NDArray[np.bool_]:
     """Return which rows of `values` are on the Pareto front; of one objective, which are best."""
-    signs = [objective.sign for objective in objectives]
-    table = frame[[objective.metric for objective in objectives]].to_numpy(dtype=float)
-    # What a part's front leaves out is on no front; so of many rows few are compared with one another.
-    parts = np.array_split(np.arange(len(table)), max(1, len(table) // _PART))
-    left = np.concatenate([part[pareto.front(table[part], signs)] for part in parts])
-    found = np.zeros(len(table), dtype=bool)
-    found[left[pareto.front(table[left], signs)]] = True
-    return found
+    names = [objective.metric for objective in objectives]
+    return on_front(frame[names].to_numpy(dtype=float), [objective.sign for objective in objectives])
 
 
 def leading(records: Iterable[TrialRecord], settings: SearchSettings) -> list[dict[str, Any]]:
@@ -81,17 +70,21 @@ def leading(records: Iterable[TrialRecord], settings: SearchSettings) -> list[di
     return found if len(names) > 1 else found[:1]
 
 
+def filled(records: Iterable[TrialRecord]) -> dict[int | None, dict[str, Any]]:
+    """Return proposal -> how it filled the holes: of its first trial, whose drawn holes are other in other trials."""
+    found: dict[int | None, dict[str, Any]] = {}
+    for record in records:
+        found.setdefault(record.proposal, record.assignment)
+    return found
+
+
 def _value(trials: Sequence[TrialRecord], objective: Objective, settings: SearchSettings) -> float:
-    if any(trial.status in ("pruned", "infeasible") for trial in trials):
-        return math.nan
-    name = objective.metric
-    if name == "match_error":
-        return abs(float(trials[0].match.get("error") or 0.0))
-    if name in get_args(Quantity):
-        return float(trials[0].cost.get(name, math.nan))
-    each = [trial.metrics.get(name) if trial.status == "ok" else None for trial in trials]
-    value = judged(each, settings.judge, objective.sign)
-    return math.nan if value is None else value
+    name, first = objective.metric, trials[0]
+    if name not in get_args(Quantity):
+        return value(trials, name, objective.sign, settings.judge)
+    return (
+        abs(float(first.match.get("error") or 0.0)) if name == "match_error" else float(first.cost.get(name, math.nan))
+    )
 
 
 def _ends(records: Sequence[TrialRecord]) -> tuple[dict[tuple[int | None, str], int], list[float]]:
