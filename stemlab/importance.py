@@ -124,7 +124,7 @@ def _encode(holes: Sequence[Hole], assignments: Sequence[Mapping[str, Any]]) -> 
         for block in blocks
     ]
     table = np.column_stack(columns) if columns else np.empty((len(assignments), 0))
-    varied = [block for block in inside if len(np.unique(table[np.ix_(block.open, block.columns)], axis=0)) > 1]
+    varied = [block for block in inside if len(np.unique(table[block.open][:, list(block.columns)], axis=0)) > 1]
     return table, varied
 
 
@@ -171,8 +171,10 @@ def _columns(hole: Hole, levels: Sequence[Any]) -> Iterator[Floats]:
 def _shuffled(table: Floats, block: _Block, rng: np.random.Generator) -> Floats:
     """Return the table with the rows of a block exchanged among those in which it is open."""
     rows = np.flatnonzero(block.open)
+    mixed = rng.permutation(rows)
     shuffled = table.copy()
-    shuffled[np.ix_(rows, block.columns)] = table[np.ix_(rng.permutation(rows), block.columns)]
+    for column in block.columns:
+        shuffled[rows, column] = table[mixed, column]
     return shuffled
 
 

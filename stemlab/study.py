@@ -12,9 +12,8 @@ from .api import load
 from .errors import SpecError, StudyError, nearest, one_of, short
 from .plan import Plan
 from .records import StudyFolder, TrialRecord
-from .space import Hole, find
-from .spec import AblationSpec, ModelSpec, SearchSettings, SearchSpec
-from .spec.files import Document, read, validate
+from .spec import AblationSpec, ModelSpec, SearchSpec
+from .spec.files import read, validate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +42,9 @@ class Study:
     def objective(self) -> tuple[str, int]:
         """What is sought or compared, and 1 where larger is better, -1 where smaller is."""
         if isinstance(self.spec, SearchSpec):
-            first = self.spec.search.objectives[0]
+            from .analysis.sought import chooser
+
+            first = chooser(self.spec.search)
             return first.metric, first.sign
         outcome = self.spec.ablate.outcome
         return outcome, -1 if outcome.endswith("loss") else 1
@@ -82,45 +83,38 @@ class Study:
 
     @property
     def front(self) -> pd.DataFrame:
-        """The proposals of a search on its Pareto front: proposal, label and the objectives; StudyError for an ablation.
+        """The proposals of a search on its Pareto front: proposal, label and objectives; StudyError for an ablation.
 
         With one objective that is the best proposal, and its equals.
         """
         from .analysis import sought
 
-        settings = self._search
+        settings = self._searched.search
         frame = sought.values(self.trials, settings)
         names = [objective.metric for objective in settings.objectives]
         found = frame.loc[sought.front(frame, settings.objectives), ["proposal", "label", *names]]
-        return found.sort_values(names[0], ascending=settings.objectives[0].sign < 0, ignore_index=True)
+        first = sought.chooser(settings)
+        return found.sort_values(first.metric, ascending=first.sign < 0, kind="stable", ignore_index=True)
 
     def importance(self) -> Result:
-        """Return how much each hole of a search matters to its first objective; StudyError for an ablation.
+        """Return how much each hole of a search matters to what is sought; StudyError for an ablation.
 
         See `stemlab.importance`: the frame is empty where nothing can be said.
         """
         from .analysis import sought
         from .importance import importance
 
-        settings = self._search
-        frame = sought.values(self.trials, settings).dropna(subset=settings.objectives[0].metric)
+        study = self._searched
+        metric = sought.chooser(study.search).metric
+        frame = sought.values(self.trials, study.search).dropna(subset=metric)
         filled = sought.filled(self.trials)
-        assignments = [filled[proposal] for proposal in frame["proposal"]]
-        return importance(self._holes, assignments, list(frame[settings.objectives[0].metric]))
+        return importance(sought.holes(study), [filled[p] for p in frame["proposal"]], list(frame[metric]))
 
     @property
-    def _search(self) -> SearchSettings:
+    def _searched(self) -> SearchSpec:
         if isinstance(self.spec, AblationSpec):
             raise StudyError(f"{self.folder.path}: this is an ablation, which seeks nothing; see its effects")
-        return self.spec.search
-
-    @property
-    def _holes(self) -> tuple[Hole, ...]:
-        """The holes that a search fills; those that are drawn are not among them."""
-        drawn = self._search.draws.over if self._search.draws else ()
-        spec = self.spec
-        document = Document({"model": spec.model, "data": spec.data, "train": spec.train}, "study.yaml")
-        return tuple(hole for hole in find(document) if hole.name not in drawn)
+        return self.spec
 
     def find_best(self) -> dict[str, Any] | None:
         """Return the model of the best proposal, or of the best arm on its best draw, by the validation part."""

@@ -11,13 +11,27 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..records import TrialRecord
-from ..spec import Objective, SearchSettings
+from ..space import Hole, find
+from ..spec import Objective, SearchSettings, SearchSpec
+from ..spec.files import Document
 from ..spec.quantity import Quantity
 from .labels import shared_label
 from .ranking import latest, on_front, value
 
 COLUMNS = ("proposal", "label", "hours")
 """The columns of `values` before those of the objectives."""
+
+
+def chooser(settings: SearchSettings) -> Objective:
+    """Return the objective that chooses where one must be chosen: the first one that is learned."""
+    return next(objective for objective in settings.objectives if objective.is_learned)
+
+
+def holes(study: SearchSpec) -> tuple[Hole, ...]:
+    """Return the holes that a search fills; those that are drawn are not among them."""
+    drawn = study.search.draws.over if study.search.draws else ()
+    document = Document({"model": study.model, "data": study.data, "train": study.train}, "study.yaml")
+    return tuple(hole for hole in find(document) if hole.name not in drawn)
 
 
 def values(records: Iterable[TrialRecord], settings: SearchSettings) -> Any:
@@ -56,10 +70,12 @@ def front(frame: Any, objectives: Sequence[Objective]) -> NDArray[np.bool_]:
 
 
 def leading(records: Iterable[TrialRecord], settings: SearchSettings) -> list[dict[str, Any]]:
-    """Return proposal, label and values of the best proposal, or of those on the front, best in the first objective
-    first; equals stand in the order of proposal."""
+    """Return proposal, label and values of the best proposal, or of those on the front.
+
+    They stand in the order of the objective that chooses, equals in that of proposal.
+    """
     frame = values(records, settings)
-    first = settings.objectives[0]
+    first = chooser(settings)
     rows = frame[front(frame, settings.objectives)].to_dict("records")
     rows.sort(key=lambda row: (-first.sign * row[first.metric], row["proposal"]))
     names = [objective.metric for objective in settings.objectives]

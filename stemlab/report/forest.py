@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..svg import BLUE, GREY, INK, PALE, VERMILLION, plain, sheet, shortened
+from .svg import BLUE, GREY, INK, PALE, VERMILLION, plain, sheet, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
