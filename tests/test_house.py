@@ -106,11 +106,11 @@ LAYERS = [
     ("errors", "modules", "published", "quantities"),
     ("spec",),
     ("space", "costing", "body_costing", "matching", "zoo", "records", "candidate", "drawing", "plugins"),
-    ("builders", "data", "analysis", "design", "fractional", "plan"),
+    ("builders", "data", "analysis", "design", "fractional", "importance", "plan"),
     ("probes",),
     ("train", "report"),
     ("engine",),
-    ("api", "running", "study", "timm_models"),
+    ("api", "running", "status", "study", "timm_models"),
 ]
 
 
@@ -221,6 +221,8 @@ COMMANDS = {
     "report": {"folder"},
     "schema": {"kind"},
     "search": {"file", "--out", "--trials", "--engine", "--set", "--dry-run", "--resume", "--json"},
+    "status": {"folder", "--json"},
+    "watch": {"folder", "--every"},
     "zoo": {"name", "--family", "--stride", "--max-params", "--markdown", "--json"},
 }
 
