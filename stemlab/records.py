@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -231,6 +232,12 @@ class StudyFolder:
                 if number == len(lines):  # still being written, or torn: who resumes the study mends it, and says so
                     return
                 raise StudyError(f"{self.records_file}:{number}: not a record: {error}") from None
+
+    def forget_states(self) -> None:
+        """Remove what trials kept to go on from: nobody will."""
+        for state in (self.path / "trials").glob("*/checkpoint.safetensors"):
+            with contextlib.suppress(OSError):
+                state.unlink()
 
     def write_json(self, name: str, data: Any) -> Path:
         """Write one of the folder's JSON files; return its path."""

@@ -116,6 +116,17 @@ class Study:
             raise StudyError(f"{self.folder.path}: this is an ablation, which seeks nothing; see its effects")
         return self.spec
 
+    def find_front(self) -> list[dict[str, Any]]:
+        """Return the Pareto front of a search with several objectives: proposal, objectives and model of each."""
+        if isinstance(self.spec, AblationSpec) or len(self.spec.search.objectives) == 1:
+            return []
+        models = {record.proposal: record.model for record in self.trials}
+        names = [objective.metric for objective in self.spec.search.objectives]
+        return [
+            {"proposal": row["proposal"], **{name: row[name] for name in names}, "model": models[row["proposal"]]}
+            for row in self.front.to_dict("records")
+        ]
+
     def find_best(self) -> dict[str, Any] | None:
         """Return the model of the best proposal, or of the best arm on its best draw, by the validation part."""
         from .analysis import ranking

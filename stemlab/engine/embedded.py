@@ -11,16 +11,13 @@ from ..errors import EngineError
 from ..records import TrialRecord
 from ..spec import Order
 from .packing import Pool, memory_needed
-from .runner import Progress, RunnerClosed, failed
+from .runner import RETRIES, Progress, RunnerClosed, failed
 from .slots import Slot, find_gpus
 from .work import TRAIN, perform, prepare, train
 from .worker_process import WorkerDied, WorkerProcess
 
 _STARTS = 3
 """How many workers may die in turn before they are ready; one may be killed by chance, three are a fault."""
-
-RETRIES = 1
-"""How often a trial is run again whose worker died, unless the study says otherwise."""
 
 
 class EmbeddedRunner:

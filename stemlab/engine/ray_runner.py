@@ -19,11 +19,8 @@ from typing import IO, Any
 from ..errors import EngineError
 from ..records import TrialRecord
 from ..spec import EngineSpec, Order
-from .runner import Progress, RunnerClosed, failed
+from .runner import RETRIES, Progress, RunnerClosed, failed
 from .work import TRAIN
-
-RETRIES = 1
-"""How often a trial is run again whose worker died, unless the study says otherwise."""
 
 _STARTS_IN = 120.0
 """Seconds that a cluster on this machine may take to start (it takes about ten)."""

@@ -20,10 +20,10 @@ from ...errors import EngineError
 from ...records import TrialRecord
 from ...spec import EngineSpec, Order
 from .. import machines, ssh_runner
-from ..runner import Progress, Runner, RunnerClosed
+from ..runner import RETRIES, Progress, Runner, RunnerClosed
 from ..slots import Slot
 from ..work import TRAIN
-from .runner import RETRIES, NniRunner
+from .runner import NniRunner
 from .service import Service, local
 
 _ADDRESS = "STEMLAB_GATE"

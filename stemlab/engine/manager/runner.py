@@ -28,14 +28,11 @@ from typing import IO, Any
 from ...errors import EngineError
 from ...records import TrialRecord
 from ...spec import Order
-from ..runner import Progress, RunnerClosed, failed
+from ..runner import RETRIES, Progress, RunnerClosed, failed
 from . import trial
 from .hub import Hub
 from .launch import Manager, ManagerDied, find, free_port
 from .service import MakeService
-
-RETRIES = 1
-"""How often a trial is run again that was lost, unless the study says otherwise."""
 
 _STARTS = 3
 """How many managers may die in turn with no record in between; and how many workers before they are ready."""
