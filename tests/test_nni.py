@@ -208,6 +208,15 @@ def test_a_trial_that_kills_its_worker_is_failed_after_its_retries_and_an_import
         broken.run(Order(trial=base), lambda row: None)
 
 
+@pytest.mark.nni
+def test_a_manager_that_listens_to_the_network_runs_no_trial(started, base, monkeypatch, tmp_path):
+    open_to_all = tmp_path / "open.js"
+    open_to_all.write_text(launch._PRELOAD.read_text().replace("'127.0.0.1'", "'0.0.0.0'"))
+    monkeypatch.setattr(launch, "_PRELOAD", open_to_all)
+    with pytest.raises(EngineError, match=r"listens on 0\.0\.0\.0:\d+; that is not safe"):
+        started(1).run(Order(trial=base), lambda row: None)
+
+
 @pytest.fixture
 def study(monkeypatch, base):
     """Start the study of nni_study.py; give its process, what it said, and its mark."""

@@ -6,8 +6,8 @@ TRIALS has one TrialSpec a line, in JSON. NNI's grid goes through them, with a t
 each time. One line of JSON comes out: `wall` (from the start of this process until NNI says that it is done and has
 stopped), `first` (until the first trial trains) and `training` (the seconds that all trials trained, summed).
 
-NNI's manager, used like this, has no authentication; a preload keeps its port on this machine. Its HOME is a
-folder of its own.
+NNI's manager, used like this, has no authentication; a preload keeps its port on this machine. It has
+a HOME of its own.
 """
 
 from __future__ import annotations

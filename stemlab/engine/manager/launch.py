@@ -1,4 +1,4 @@
-"""Starting NNI's manager, safely. All that depends on NNI's version is here and in loopback.js."""
+"""Starting NNI's manager, safely. All that depends on NNI's version is here, in loopback.js and in relay.py."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from . import trial
 from .service import Service
 
 _VERSION = "3.0"
+_PRELOAD = Path(__file__).with_name("loopback.js")
 _ELSE = "or take another engine (engine.kind: embedded, or ray)"
 _ANCHORS = {
     "core/nnimanager.js": ("async initTrainingService(", "this.pollInterval", "async onTrialJobMetrics(metric)"),
@@ -119,6 +120,9 @@ class Manager:
         command = [str(node / "node"), "--max-old-space-size=4096", str(node / "main.js")]
         command += [text for name, value in arguments.items() for text in (f"--{name}", str(value))]
         environment = {name: value for name, value in os.environ.items() if name != "HOME"}
+        # The dispatcher would look for this machine's own address behind a proxy.
+        exempt = ",".join(filter(None, (os.environ.get("NO_PROXY"), os.environ.get("no_proxy"), "localhost,127.0.0.1")))
+        environment |= {"NO_PROXY": exempt, "no_proxy": exempt}
         if "HOME" in os.environ:
             environment["STEMLAB_HOME"] = os.environ["HOME"]
         with self._log.open("wb") as log:
@@ -131,7 +135,7 @@ class Manager:
                 env={
                     **environment,
                     "HOME": str(home),
-                    "NODE_OPTIONS": f"--require {json.dumps(str(Path(__file__).with_name('loopback.js')))}",
+                    "NODE_OPTIONS": f"--require {json.dumps(str(_PRELOAD))}",
                     "STEMLAB_MANAGER": json.dumps(manager),
                 },
                 process_group=0,

@@ -74,7 +74,9 @@ class NniRunner:
         find()
         self._wanted_port, self._port = port, free_port(port)
         self._prefix = secrets.token_hex(24)
-        self._folder = Path(tempfile.mkdtemp(prefix="stemlab-nni-"))  # of this user alone
+        # Of this user alone, and short: the path of a unix socket has about 100 characters.
+        short = None if len(tempfile.gettempdir()) < 60 else "/tmp"
+        self._folder = Path(tempfile.mkdtemp(prefix="stemlab-nni-", dir=short))
         try:
             (self._folder / "slots").mkdir(mode=0o700)
             self._life = os.open(self._folder / "life", os.O_RDWR | os.O_CREAT, 0o600)
@@ -130,8 +132,9 @@ class NniRunner:
             return
         self._closed.set()
         while self._keeper.is_alive():
-            if self._manager is not None:
-                trial.kill_host(self._manager.process.pid)  # it may be just starting, which takes seconds
+            manager = self._manager
+            if manager is not None:
+                trial.kill_host(manager.process.pid)  # it may be just starting, which takes seconds
             self._keeper.join(timeout=0.1)
         self._hub.close()
         self._settle(lambda job: RunnerClosed("the study was stopped"))
@@ -196,6 +199,7 @@ class NniRunner:
             manager.check_sockets()
             with self._lock:
                 for number, job in self._jobs.items():
+                    job.ended = None  # it ended with the manager before this one
                     self._hub.send(number, job.parameters())
                 self._is_up = True
             self._follow(manager)
@@ -278,7 +282,9 @@ class NniRunner:
     def _find_lost(self) -> None:
         """End the jobs whose trials have ended, for NNI, and left no record."""
         now = time.monotonic()
-        for number, job in list(self._jobs.items()):
+        with self._lock:
+            jobs = list(self._jobs.items())
+        for number, job in jobs:
             if job.ended is not None and now > job.ended + _GRACE:
                 self._finish(number, _Lost(f"the trial ended without a record (NNI says {job.status})"))
 
