@@ -114,7 +114,7 @@ def _public(version: str | None) -> str | None:
 
 def parse(text: str, python: str, key: str | None = None) -> MachineSpec:
     """Return the machine of user@host or user@host:port; SpecError where it is none."""
-    parts = re.fullmatch(r"(?P<user>[^@]+)@(?:\[(?P<six>.+)\]|(?P<host>[^@]+?))(?::(?P<port>\d{1,9}))?", text)
+    parts = re.fullmatch(r"(?P<user>[^@]+)@(?:\[(?P<six>.+)\]|(?P<host>[^@:]+))(?::(?P<port>\d{1,9}))?", text)
     if parts is None:
         raise SpecError(f"--machine {short(text)}: expected user@host or user@host:port")
     given: dict[str, Any] = {"user": parts["user"], "host": parts["six"] or parts["host"], "python": python}
