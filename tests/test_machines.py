@@ -32,7 +32,7 @@ def test_a_machine_is_read_from_its_address(text, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a.example", "ada@", "@a", "ada@-oProxyCommand=x", "ada@a:0", "ada@a:99999", "a b@c"]
+    "text", ["", "a.example", "ada@", "@a", "ada@-oX=y", "ada@a:0", "ada@a:99999", "ada@::1", "a b@c"]
 )
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(SpecError, match="--machine"):
@@ -51,13 +51,8 @@ def test_ssh_asks_nothing_trusts_nobody_and_runs_a_fixed_text(tmp_path, monkeypa
     monkeypatch.delenv("STEMLAB_KNOWN_HOSTS", raising=False)
     machine = B.replace(key=str(key), python="/p'; reboot; '")
     command = ssh.command(machine, ssh.WORKER)
-    for option in (
-        "BatchMode=yes",
-        "StrictHostKeyChecking=yes",
-        "PasswordAuthentication=no",
-        "ClearAllForwardings=yes",
-    ):
-        assert option in command
+    sure = {"BatchMode=yes", "StrictHostKeyChecking=yes", "PasswordAuthentication=no", "ClearAllForwardings=yes"}
+    assert sure <= {*command}
     assert not any(part.startswith("UserKnownHostsFile") for part in command)
     assert f'IdentityFile="{tmp_path}/50%% key"' in command
     assert command[-7:] == ["-p", "2222", "-l", "ada", "--", "b.example", ssh.WORKER]
@@ -72,13 +67,8 @@ def test_a_missing_ssh_is_said(monkeypatch):
 
 def found(**changes):
     hardware = {"cores": 3, "gpus": [{"index": i, "name": "H200", "memory_mib": 1} for i in (0, 1)]}
-    same = {
-        "versions": manifest.versions(),
-        "source": survey.source(),
-        "hardware": hardware,
-        "torch": "cuda, 2 devices",
-    }
-    return same | {"clock": 1000.0, "disk_free_gib": 50.0} | changes
+    same = {"versions": manifest.versions(), "source": survey.source(), "hardware": hardware, "clock": 1000.0}
+    return same | {"torch": "cuda, 2 devices", "disk_free_gib": 50.0} | changes
 
 
 def judged(**changes):
