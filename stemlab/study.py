@@ -81,6 +81,41 @@ class Study:
         path = self.folder.path / "best.json"
         return load(path) if path.exists() else None
 
+    @property
+    def front(self) -> pd.DataFrame:
+        """The proposals of a search on its Pareto front: proposal, label and objectives; StudyError for an ablation.
+
+        With one objective that is the best proposal, and its equals.
+        """
+        from .analysis import sought
+
+        settings = self._searched.search
+        frame = sought.values(self.trials, settings)
+        names = [objective.metric for objective in settings.objectives]
+        found = frame.loc[sought.front(frame, settings.objectives), ["proposal", "label", *names]]
+        first = settings.chief
+        return found.sort_values(first.metric, ascending=first.sign < 0, kind="stable", ignore_index=True)
+
+    def importance(self) -> Result:
+        """Return how much each hole of a search matters to what is sought; StudyError for an ablation.
+
+        See `stemlab.importance`: the frame is empty where nothing can be said.
+        """
+        from .analysis import sought
+        from .importance import importance
+
+        study = self._searched
+        metric = study.search.chief.metric
+        frame = sought.values(self.trials, study.search).dropna(subset=metric)
+        filled = sought.filled(self.trials)
+        return importance(sought.holes(study), [filled[p] for p in frame["proposal"]], list(frame[metric]))
+
+    @property
+    def _searched(self) -> SearchSpec:
+        if isinstance(self.spec, AblationSpec):
+            raise StudyError(f"{self.folder.path}: this is an ablation, which seeks nothing; see its effects")
+        return self.spec
+
     def find_best(self) -> dict[str, Any] | None:
         """Return the model of the best proposal, or of the best arm on its best draw, by the validation part."""
         from .analysis import ranking

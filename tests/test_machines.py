@@ -103,6 +103,8 @@ def test_places_are_taken_from_each_machine_in_turn():
     assert machines.places(EngineSpec(), [one, other], 3) == [gpu[0], cpu, gpu[1]]
     assert machines.places(EngineSpec(workers=2), [one, other], 99) == [gpu[0], cpu]
     assert len(machines.places(EngineSpec(gpus_per_trial=0), [one, other], 99)) == 5
+    with pytest.raises(EngineError, match="must be a number"):
+        machines.places(EngineSpec(trials_per_gpu="auto"), [one], 99)
     with pytest.raises(EngineError, match="room for 4"):
         machines.places(EngineSpec(workers=5), [one, other], 99)
     with pytest.raises(EngineError, match=r"ada@b\.example:2222: .*gpus_per_trial"):

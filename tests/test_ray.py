@@ -17,7 +17,7 @@ from conftest import CONV3X3, REPOSITORY
 
 from stemlab.engine.embedded import EmbeddedRunner
 from stemlab.engine.loop import TrialLoop
-from stemlab.engine.proposer import NniProposer
+from stemlab.engine.proposer import TunerProposer
 from stemlab.engine.quiet import Quiet
 from stemlab.engine.ray_runner import RayRunner
 from stemlab.engine.runner import RunnerClosed
@@ -64,7 +64,7 @@ def on(cluster, **more) -> EngineSpec:
 
 def an_order(**changes) -> Order:
     candidates = load_search(CONV3X3, [f"{name}={value}" for name, value in changes.items()])
-    return Order(trial=NniProposer(candidates).propose().trials[0])
+    return Order(trial=TunerProposer(candidates).propose().trials[0])
 
 
 class Counter(Quiet):
@@ -88,7 +88,7 @@ def search(path, runner, reporter=None):
     folder.open_to_write(candidates.study.canonical(), resume=False)
     reporter = reporter or Quiet()
     try:
-        source = Proposals(Progress(candidates.study.search, NniProposer(candidates), reporter.note))
+        source = Proposals(Progress(candidates.study.search, TunerProposer(candidates), reporter.note))
         TrialLoop(source, runner, folder, reporter).run()
     finally:
         folder.close()
@@ -234,9 +234,7 @@ def test_a_study_killed_outright_takes_its_cluster_along():
         "import sys, time; from stemlab.engine.ray_runner import RayRunner; from stemlab.spec import EngineSpec\n"
         f"RayRunner(EngineSpec(kind='ray', workers=2), 2, work={WORK!r}); print('up', flush=True); time.sleep(600)"
     )
-    study = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-    )
+    study = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         assert study.stdout.readline() == b"up\n"
         family = psutil.Process(study.pid).children(recursive=True)

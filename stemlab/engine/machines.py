@@ -165,6 +165,8 @@ def places(engine: EngineSpec, machines: Sequence[Machine], concurrency: int) ->
 
     What the engine says of GPUs and threads holds on each of them; `workers` is how many trials run at a time in all.
     """
+    if engine.trials_per_gpu == "auto":
+        raise EngineError("engine.trials_per_gpu (=auto): on other machines it must be a number")
     each = [(machine.spec, _slots(engine, machine)) for machine in machines]
     longest = max(len(own) for _, own in each)
     in_turn = [(spec, own[i]) for i in range(longest) for spec, own in each if i < len(own)]

@@ -195,5 +195,5 @@ def _environment() -> dict[str, str]:
 
 
 def _short_folder() -> str | None:
-    """Return where to put the folder of a cluster: its sockets' paths must not exceed 107 bytes, of which Ray takes 74."""
+    """Return where the folder of a cluster may be: its sockets have paths of 107 bytes at most; Ray takes 92."""
     return None if len(tempfile.gettempdir()) < 12 else "/tmp"
