@@ -17,8 +17,12 @@ def run(
         list[str] | None,
         typer.Option(metavar="USER@HOST[:PORT]", help="A machine to reach by SSH; may be repeated."),
     ] = None,
-    python: Annotated[str, typer.Option(help="The interpreter on that machine.")] = sys.executable,
-    key: Annotated[str | None, typer.Option(help="The private key that it lets in; ~/.ssh/id_ed25519.")] = None,
+    python: Annotated[
+        str, typer.Option(metavar="PATH", help="The interpreter there.", show_default="the path of this one")
+    ] = sys.executable,
+    key: Annotated[
+        str | None, typer.Option(metavar="PATH", help="The private key that it lets in; ~/.ssh/id_ed25519.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Check this machine: versions, GPUs, NNI's tuners, disk; what is missing and how to get it.

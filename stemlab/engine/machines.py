@@ -114,7 +114,7 @@ def _public(version: str | None) -> str | None:
 
 def parse(text: str, python: str, key: str | None = None) -> MachineSpec:
     """Return the machine of user@host or user@host:port; SpecError where it is none."""
-    parts = re.fullmatch(r"(?P<user>[^@]+)@(?:\[(?P<six>.+)\]|(?P<host>[^@]+?))(?::(?P<port>\d{1,9}))?", text)
+    parts = re.fullmatch(r"(?P<user>[^@]+)@(?:\[(?P<six>.+)\]|(?P<host>[^@:]+))(?::(?P<port>\d{1,9}))?", text)
     if parts is None:
         raise SpecError(f"--machine {short(text)}: expected user@host or user@host:port")
     given: dict[str, Any] = {"user": parts["user"], "host": parts["six"] or parts["host"], "python": python}
@@ -165,6 +165,8 @@ def places(engine: EngineSpec, machines: Sequence[Machine], concurrency: int) ->
 
     What the engine says of GPUs and threads holds on each of them; `workers` is how many trials run at a time in all.
     """
+    if engine.trials_per_gpu == "auto":
+        raise EngineError("engine.trials_per_gpu (=auto): on other machines it must be a number")
     each = [(machine.spec, _slots(engine, machine)) for machine in machines]
     longest = max(len(own) for _, own in each)
     in_turn = [(spec, own[i]) for i in range(longest) for spec, own in each if i < len(own)]
