@@ -9,8 +9,8 @@ import typer
 
 from stemlab.quantities import duration, human
 
-from .output import complain, console, print_json
-from .search import resume_command
+from .following import Engine, Out, Resume, Set, changes, follow
+from .output import Json, console, print_json, rows
 
 if TYPE_CHECKING:
     from stemlab import Study
@@ -21,61 +21,37 @@ NAME = "ablate"
 
 def run(
     file: Annotated[Path, typer.Argument(help="The study file, such as search_spaces/scaled_relu.yaml.")],
-    out: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR", help="The study folder; runs/<name>, or the next free runs/<name>-2, ..., unless given."
-        ),
-    ] = None,
-    engine: Annotated[str | None, typer.Option(help="Who runs the trials: embedded, nni or ray.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Change one value; may be repeated."),
-    ] = None,
+    out: Out = None,
+    engine: Engine = None,
+    set_: Set = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the arms with their cost, and how long it will take; train nothing.")
     ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted study: that of --out, or the last runs/<name>.")
-    ] = False,
+    resume: Resume = False,
     add_seeds: Annotated[
         int, typer.Option(metavar="N", help="Train N more seeds of a study: that of --out, or the last runs/<name>.")
     ] = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Train everything, also what a study beside this one has on record.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")] = False,
+    json: Json = False,
 ) -> None:
     """Train every arm of a study on the same draws and seeds, and report what differs."""
     import stemlab
     from stemlab.running import load_ablation
 
-    changes = list(set_ or [])
-    changes += [f"engine.kind={engine}"] if engine is not None else []
+    changed = changes(set_, {"engine.kind": engine})
     if dry_run:
-        _show_plan(load_ablation(file, changes), json)
+        _show_plan(load_ablation(file, changed), json)
         return
-
-    from .live import watcher
-
-    with watcher("ablation") as reporter:
-        try:
-            study = stemlab.ablate(
-                file, out, changes=changes, resume=resume, add_seeds=add_seeds, reuse=not fresh, reporter=reporter
-            )
-        except KeyboardInterrupt:
-            reporter.close()
-            complain(
-                f"interrupted: {reporter.done} trials are recorded; go on with\n  {resume_command(reporter.folder)}"
-            )
-            raise typer.Exit(130) from None
-    if json:
-        print_json(_as_json(study))
-    else:
-        _show(study)
-    if study.best is None:
-        complain(f"error: no trial finished well; see the errors in {study.folder.path / 'report.html'}")
-        raise typer.Exit(1)
+    follow(
+        "ablation",
+        lambda reporter: stemlab.ablate(
+            file, out, changes=changed, resume=resume, add_seeds=add_seeds, reuse=not fresh, reporter=reporter
+        ),
+        _show,
+        _as_json if json else None,
+    )
 
 
 def _show_plan(plan: Plan, json: bool) -> None:
@@ -132,16 +108,7 @@ def _show_plan(plan: Plan, json: bool) -> None:
 
 
 def _as_json(study: Study) -> dict[str, Any]:
-    import json
-
-    best = study.best
-    return {
-        "folder": str(study.folder.path),
-        "report": str(study.folder.path / "report.html"),
-        "best": best.canonical() if best else None,
-        "comparison": json.loads(study.compare().frame.to_json(orient="records")),
-        "claims": json.loads(study.claims().frame.to_json(orient="records")),
-    }
+    return {"comparison": rows(study.compare().frame), "claims": rows(study.claims().frame)}
 
 
 def _show(study: Study) -> None:

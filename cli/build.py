@@ -10,7 +10,7 @@ import typer
 from stemlab.errors import EngineError, SpecError
 from stemlab.quantities import human, side
 
-from .output import console, layer_table, match_line, print_json, put_on
+from .output import Json, console, layer_table, match_line, print_json, put_on
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +31,7 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option(help="The seed of the initial weights.")] = 0,
     diagram: Annotated[Path | None, typer.Option(help="Draw the stem into this SVG file.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")] = False,
+    json: Json = False,
 ) -> None:
     """Build a model from its spec; show its layers, shapes and cost."""
     import stemlab

@@ -9,7 +9,7 @@ import typer
 
 from stemlab.quantities import human
 
-from .output import console, print_json, put_on
+from .output import Json, console, print_json, put_on
 
 NAME = "cost"
 
@@ -18,7 +18,7 @@ def run(
     specs: Annotated[list[str], typer.Argument(help="Models: spec files, or names from the zoo.")],
     body: Annotated[str | None, typer.Option(help="Put stems from the zoo on this body, one of timm's ViTs.")] = None,
     diagram: Annotated[Path | None, typer.Option(help="Draw the stems side by side into this SVG file.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")] = False,
+    json: Json = False,
 ) -> None:
     """Count what models cost, exactly and without building them."""
     import stemlab

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .output import print_json
+from .output import Json, print_json
 
 NAME = "doctor"
 
@@ -19,7 +19,7 @@ def run(
     ] = None,
     python: Annotated[str, typer.Option(help="The interpreter on that machine.")] = sys.executable,
     key: Annotated[str | None, typer.Option(help="The private key that it lets in; ~/.ssh/id_ed25519.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")] = False,
+    json: Json = False,
 ) -> None:
     """Check this machine: versions, GPUs, NNI's tuners, disk; what is missing and how to get it.
 

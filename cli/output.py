@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from stemlab.quantities import human, side
 
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from stemlab.spec import Step, Trace
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")]
+"""The option of all commands that have something to tell."""
 
 
 def complain(text: str) -> None:
@@ -25,6 +30,11 @@ def print_json(data: Any) -> None:
     """Print one JSON document to stdout."""
     # As stemlab.spec.files writes it, which takes pydantic, and a tenth of a second, to import.
     sys.stdout.write(json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def rows(frame: Any) -> Any:
+    """Return the rows of a DataFrame as JSON has them: what is missing is null."""
+    return json.loads(frame.to_json(orient="records"))
 
 
 def console(stderr: bool = False) -> Console:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +9,8 @@ import typer
 
 from stemlab.quantities import human
 
-from .output import complain, console, print_json
+from .following import Engine, Out, Resume, Set, changes, follow
+from .output import Json, console, print_json, rows
 
 if TYPE_CHECKING:
     from stemlab import SearchSpec, Study
@@ -22,61 +21,28 @@ NAME = "search"
 
 def run(
     file: Annotated[Path, typer.Argument(help="The study file, such as search_spaces/conv3x3.yaml.")],
-    out: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR", help="The study folder; runs/<name>, or the next free runs/<name>-2, ..., unless given."
-        ),
-    ] = None,
+    out: Out = None,
     trials: Annotated[int | None, typer.Option(help="How many proposals to try.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Who runs the trials: embedded, nni or ray.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Change one value; may be repeated."),
-    ] = None,
+    engine: Engine = None,
+    set_: Set = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the space and show it; train nothing.")] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted study: that of --out, or the last runs/<name>.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")] = False,
+    resume: Resume = False,
+    json: Json = False,
 ) -> None:
     """Search a space of stems and report the best, at matched cost."""
     import stemlab
     from stemlab.running import load_search
 
-    changes = list(set_ or [])
-    changes += [f"search.trials={trials}"] if trials is not None else []
-    changes += [f"engine.kind={engine}"] if engine is not None else []
+    changed = changes(set_, {"search.trials": trials, "engine.kind": engine})
     if dry_run:
-        _show_space(load_search(file, changes), json)
+        _show_space(load_search(file, changed), json)
         return
-
-    from .live import watcher
-
-    with watcher("search") as reporter:
-        try:
-            study = stemlab.search(file, out, changes=changes, resume=resume, reporter=reporter)
-        except KeyboardInterrupt:
-            reporter.close()
-            complain(
-                f"interrupted: {reporter.done} trials are recorded; go on with\n  {resume_command(reporter.folder)}"
-            )
-            raise typer.Exit(130) from None
-    if json:
-        print_json(_as_json(study))
-    else:
-        _show(study)
-    if study.best is None:
-        complain(f"error: no trial finished well; see the errors in {study.folder.path / 'report.html'}")
-        raise typer.Exit(1)
-
-
-def resume_command(folder: Path | None) -> str:
-    """Return the command that goes on with the study that this process was asked for."""
-    arguments = [a for a in sys.argv[1:] if a != "--resume"]
-    if folder is not None and not any(a.split("=")[0] == "--out" for a in arguments):
-        arguments += ["--out", str(folder)]
-    return shlex.join(["stemlab", *arguments, "--resume"])
+    follow(
+        "search",
+        lambda reporter: stemlab.search(file, out, changes=changed, resume=resume, reporter=reporter),
+        _show,
+        _as_json if json else None,
+    )
 
 
 def _show_space(candidates: Candidates[SearchSpec], json: bool) -> None:
@@ -121,15 +87,7 @@ def _ranking(study: Study) -> Any:
 
 
 def _as_json(study: Study) -> dict[str, Any]:
-    import json
-
-    best = study.best
-    return {
-        "folder": str(study.folder.path),
-        "report": str(study.folder.path / "report.html"),
-        "best": best.canonical() if best else None,
-        "ranking": json.loads(_ranking(study).to_json(orient="records")),
-    }
+    return {"ranking": rows(_ranking(study))}
 
 
 def _show(study: Study) -> None:

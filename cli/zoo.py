@@ -9,7 +9,7 @@ import typer
 
 from stemlab.quantities import human
 
-from .output import console, layer_table, print_json
+from .output import Json, console, layer_table, print_json
 
 if TYPE_CHECKING:
     from stemlab import zoo
@@ -23,7 +23,7 @@ def run(
     stride: Annotated[int | None, typer.Option(min=1, help="Only stems of this total stride.")] = None,
     max_params: Annotated[int | None, typer.Option(min=0, help="Only stems of at most so many parameters.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the list as a Markdown table.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")] = False,
+    json: Json = False,
 ) -> None:
     """List published stems with their cost, or show one: layers, citation, BibTeX."""
     from stemlab import zoo

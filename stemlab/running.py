@@ -92,7 +92,7 @@ def search(
     candidates = load_search(source, changes)
     study = candidates.study
     candidates.require_feasible()
-    tuners.version()
+    tuners.require(study.search.tuner)
     watching = reporter or Quiet()
     with _Run(study, _folder(study.name, out, resume), resume, watching) as run:
         # The workers import torch while we import NNI and make the first proposals.

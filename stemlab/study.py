@@ -13,7 +13,7 @@ from .errors import SpecError, StudyError, nearest, one_of, short
 from .plan import Plan
 from .records import StudyFolder, TrialRecord
 from .spec import AblationSpec, ModelSpec, SearchSpec
-from .spec.files import read, validate
+from .spec.files import Document, read, validate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,9 +34,12 @@ class Study:
     @cached_property
     def spec(self) -> SearchSpec | AblationSpec:
         """The study file, resolved."""
-        document = read(self.folder.path / "study.yaml")
-        is_ablation = isinstance(document.data, dict) and "ablate" in document.data
-        return validate(AblationSpec, document) if is_ablation else validate(SearchSpec, document)
+        is_ablation = isinstance(self._document.data, dict) and "ablate" in self._document.data
+        return validate(AblationSpec, self._document) if is_ablation else validate(SearchSpec, self._document)
+
+    @cached_property
+    def _document(self) -> Document:
+        return read(self.folder.path / "study.yaml")
 
     @property
     def objective(self) -> tuple[str, int]:
@@ -44,8 +47,7 @@ class Study:
         if isinstance(self.spec, SearchSpec):
             chief = self.spec.search.chief
             return chief.metric, chief.sign
-        outcome = self.spec.ablate.outcome
-        return outcome, -1 if outcome.endswith("loss") else 1
+        return self.spec.ablate.outcome, self.spec.ablate.sign
 
     @property
     def trials(self) -> list[TrialRecord]:
@@ -71,7 +73,7 @@ class Study:
     @cached_property
     def design(self) -> Design:
         """The arms and draws of an ablation; StudyError for a search."""
-        return Plan.of(self.ablation, read(self.folder.path / "study.yaml")).design
+        return Plan.of(self.ablation, self._document).design
 
     @property
     def best(self) -> ModelSpec | None:
@@ -79,14 +81,49 @@ class Study:
         path = self.folder.path / "best.json"
         return load(path) if path.exists() else None
 
+    @property
+    def front(self) -> pd.DataFrame:
+        """The proposals of a search on its Pareto front: proposal, label and objectives; StudyError for an ablation.
+
+        With one objective that is the best proposal, and its equals.
+        """
+        from .analysis import sought
+
+        settings = self._searched.search
+        frame = sought.values(self.trials, settings)
+        names = [objective.metric for objective in settings.objectives]
+        found = frame.loc[sought.front(frame, settings.objectives), ["proposal", "label", *names]]
+        first = settings.chief
+        return found.sort_values(first.metric, ascending=first.sign < 0, kind="stable", ignore_index=True)
+
+    def importance(self) -> Result:
+        """Return how much each hole of a search matters to what is sought; StudyError for an ablation.
+
+        See `stemlab.importance`: the frame is empty where nothing can be said.
+        """
+        from .analysis import sought
+        from .importance import importance
+
+        study = self._searched
+        metric = study.search.chief.metric
+        frame = sought.values(self.trials, study.search).dropna(subset=metric)
+        filled = sought.filled(self.trials)
+        return importance(sought.holes(study), [filled[p] for p in frame["proposal"]], list(frame[metric]))
+
+    @property
+    def _searched(self) -> SearchSpec:
+        if isinstance(self.spec, AblationSpec):
+            raise StudyError(f"{self.folder.path}: this is an ablation, which seeks nothing; see its effects")
+        return self.spec
+
     def find_best(self) -> dict[str, Any] | None:
         """Return the model of the best proposal, or of the best arm on its best draw, by the validation part."""
         from .analysis import ranking
 
         records = self.trials
         metric, sign = self.objective
-        metric = metric.removeprefix("test_")  # the test part never chooses
         if isinstance(self.spec, AblationSpec):
+            metric = self.spec.ablate.metric  # the test part never chooses
             from .analysis.cells import results
 
             frame = results(self.design, metric, records)

@@ -21,11 +21,11 @@ from stemlab.analysis.latex import escape
 from stemlab.records import StudyFolder
 from stemlab.report import write
 from stemlab.report.ablation.columns import p_value
-from stemlab.report.ablation.forest import Estimate, forest
 from stemlab.report.ablation.lines import Line, Panel, lines
 from stemlab.report.ablation.looks import MOST, looks
 from stemlab.report.ablation.maps import Axis, Draws, maps
 from stemlab.report.ablation.outcome import Outcome
+from stemlab.report.forest import Estimate, forest
 
 FEW = {**TINY, "ablate": {"draws": 7, "seeds": [0]}}
 

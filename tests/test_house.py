@@ -101,16 +101,16 @@ LIGHT = (
     "spec", "space", "costing", "body_costing", "matching", "candidate", "records", "zoo", "drawing", "analysis",
     "errors", "quantities", "plugins.t2t", "design", "fractional", "plan",
 )  # fmt: skip
-HEAVY = ("torch", "torchvision", "timm", "einops", "nni", "sklearn", "safetensors")
+HEAVY = ("torch", "torchvision", "timm", "einops", "nni", "optuna", "sklearn", "safetensors")
 LAYERS = [
     ("errors", "modules", "published", "quantities"),
     ("spec",),
     ("space", "costing", "body_costing", "matching", "zoo", "records", "candidate", "drawing", "plugins"),
-    ("builders", "data", "analysis", "design", "fractional", "plan"),
+    ("builders", "data", "analysis", "design", "fractional", "importance", "plan"),
     ("probes",),
     ("train", "report"),
     ("engine",),
-    ("api", "running", "study", "timm_models"),
+    ("api", "running", "status", "study", "timm_models"),
 ]
 
 
@@ -122,9 +122,9 @@ def test_analysis_draws_nothing():
     assert offences(("analysis",), ("matplotlib", "jinja2", "stemlab.report")) == []
 
 
-def test_only_the_engine_knows_nni_and_ray():
+def test_only_the_engine_knows_nni_optuna_and_ray():
     others = tuple({m.split(".")[1] for m in FILES if m.startswith("stemlab.")} - {"engine"})
-    assert offences(others, ("nni", "ray")) == []
+    assert offences(others, ("nni", "optuna", "ray")) == []
 
 
 def test_imports_point_down():
@@ -221,6 +221,8 @@ COMMANDS = {
     "report": {"folder"},
     "schema": {"kind"},
     "search": {"file", "--out", "--trials", "--engine", "--set", "--dry-run", "--resume", "--json"},
+    "status": {"folder", "--json"},
+    "watch": {"folder", "--every"},
     "zoo": {"name", "--family", "--stride", "--max-params", "--markdown", "--json"},
 }
 

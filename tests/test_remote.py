@@ -18,14 +18,9 @@ from sshd import NEEDS_SSHD, keygen, starting
 
 import stemlab
 from stemlab.engine import machines, manifest, slots, ssh
-from stemlab.engine.embedded import InlineRunner
 from stemlab.engine.loop import Job, TrialLoop
-from stemlab.engine.manager import remote
-from stemlab.engine.proposer import NniProposer
 from stemlab.engine.quiet import Quiet
 from stemlab.engine.runner import RunnerClosed
-from stemlab.engine.searching import Progress as SearchProgress
-from stemlab.engine.searching import Proposals
 from stemlab.engine.slots import Slot
 from stemlab.engine.ssh_runner import SshRunner
 from stemlab.engine.worker_process import WorkerProcess
@@ -432,62 +427,75 @@ def test_the_doctor_of_a_bad_machine(hosts, cli):
 SMALL = ("train.epochs=2", "model.body.depth=2", "data.validation=0.4", "search.trials=6", "search.concurrency=2")
 
 
-def run_study(folder: Path, runner, told=lambda records: None) -> list:
-    """Run a small search with real training; `told` is called with the records so far."""
-    candidates = load_search(CONV3X3, SMALL)
-    study = StudyFolder(folder)
-    study.open_to_write(candidates.study.canonical(), resume=False)
+class Watcher(Quiet):
+    """Keeps the notes, looks at NNI's page, and calls back with the number of finished trials."""
 
-    class Watcher(Quiet):
-        def finished(self, record, reused):
-            told(study.records())
+    def __init__(self, finished):
+        self.notes, self.count, self.told = [], 0, finished
 
-    try:
-        proposals = Proposals(SearchProgress(candidates.study.search, NniProposer(candidates), Quiet().note))
-        TrialLoop(proposals, runner, study, Watcher()).run()
-        return study.records()
-    finally:
-        study.close()
+    def note(self, text):
+        self.notes.append(text)
+
+    def finished(self, record, reused):
+        self.count += 1
+        page = next(note for note in self.notes if "NNI's page" in note).split()[-1]
+        assert urllib.request.urlopen(f"{page}api/v1/nni/check-status", timeout=60).status == 200
+        self.told(self.count)
 
 
-def essence(records: list) -> list[tuple]:
+def over(*machines: dict) -> str:
+    """The change of a study that has it run on machines."""
+    return f"engine={json.dumps({'kind': 'nni', 'service': 'remote', 'machines': machines})}"
+
+
+def essence(folder: Path) -> list[tuple]:
     timeless = ("top1", "loss", "test_top1", "test_loss")
     return sorted(
         (r.proposal, r.trial, r.status, str(r.assignment), *(r.metrics[name] for name in timeless), str(r.curve))
-        for r in records
+        for r in StudyFolder(folder).records()
     )
 
 
 @pytest.mark.nni
-def test_a_search_through_nnis_manager_loses_a_machine_and_no_trial(hosts, log, tmp_path):
+def test_a_search_through_nnis_manager_loses_a_machine_and_no_trial(hosts, tmp_path):
     a, b = hosts(2)
-    engine = EngineSpec(kind="nni", service="remote", machines=[a.machine(), b.machine()])
-    notes, pages = [], []
 
-    def told(records):
-        pages.append(urllib.request.urlopen(f"{runner.page}api/v1/nni/check-status", timeout=30).status)
-        if len(records) == 2:
+    def told(count):
+        if count == 2:
             assert len(b.processes()) > 1  # it is at work
             b.kill()
 
-    runner = remote.start(engine, 2, tmp_path / "trials", notes.append)
-    found = run_study(tmp_path / "far", runner, told)
-    assert len(found) == len({record.trial for record in found}) == 6
+    watcher = Watcher(told)
+    changes = [*SMALL, over(a.machine(), b.machine())]
+    stemlab.search(CONV3X3, tmp_path / "far", changes=changes, reporter=watcher)
+    found = StudyFolder(tmp_path / "far").records()
+    assert len(found) == len({record.trial for record in found}) == watcher.count == 6
     assert {record.status for record in found} == {"ok"}
-    assert set(pages) == {200}
-    assert sum("run again elsewhere" in note for note in notes) >= 1
+    assert sum("run again elsewhere" in note for note in watcher.notes) >= 1
     assert len(a.processes()) == 1  # nothing is left there
-    near = run_study(tmp_path / "near", InlineRunner(Slot((), 1)))
-    assert essence(found) == essence(near)
+    stemlab.search(CONV3X3, tmp_path / "near", changes=[*SMALL, "engine={kind: embedded, workers: 0}"])
+    assert essence(tmp_path / "far") == essence(tmp_path / "near")
 
 
 @pytest.mark.nni
-def test_a_search_through_nnis_manager_ends_when_no_machine_is_left(hosts, log, tmp_path):
+def test_a_search_through_nnis_manager_ends_when_no_machine_is_left(hosts, tmp_path, monkeypatch):
     [host] = hosts(1)
-    notes = []
-    places = [(interpreter(host, log), Slot((), 1))] * 2
-    far = SshRunner(places, notes.append, work="remote_work:train", pauses=(0, 0.5))
+    monkeypatch.setattr(SshRunner.__init__, "__defaults__", (*SshRunner.__init__.__defaults__[:-1], (0, 0.5)))
+    watcher = Watcher(lambda count: host.kill())
     with pytest.raises(EngineError, match=r"no machine is left: .*cannot be reached"):
-        run_study(tmp_path / "study", remote.RemoteRunner(far), lambda records: host.kill())
-    study = StudyFolder(tmp_path / "study")
-    assert {record.status for record in study.records()} == {"ok"}
+        stemlab.search(CONV3X3, tmp_path / "study", changes=[*SMALL, over(host.machine())], reporter=watcher)
+    found = StudyFolder(tmp_path / "study").records()
+    assert {record.status for record in found} == {"ok"}
+    assert len(found) == watcher.count < 6
+
+
+@pytest.mark.nni
+def test_a_search_does_not_begin_where_a_host_key_changed(hosts, tmp_path):
+    a, b = hosts(2)
+    b.kill()
+    b.change_host_key()
+    b.start()
+    with pytest.raises(EngineError, match="its host key is not the one that is known"):
+        stemlab.search(CONV3X3, tmp_path / "study", changes=[*SMALL, over(a.machine(), b.machine())])
+    assert StudyFolder(tmp_path / "study").records() == []
+    assert "Accepted" not in (b.folder / "log").read_text()

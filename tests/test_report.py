@@ -301,7 +301,7 @@ def test_the_page_stands_alone(folder: StudyFolder) -> None:
         "http://www.w3.org/2000/svg",
         "http://www.w3.org/1999/xlink",
     }
-    assert page.tags.count("svg") == 2
+    assert page.tags.count("svg") == 3
     assert len(page.ids) == len(set(page.ids))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
@@ -31,6 +32,17 @@ def label(record: TrialRecord) -> str:
         if not inner and not re.match(r"model\.stem\b", path):
             words += _settings(path.rpartition(".")[2], value)
     return ", ".join(words)
+
+
+def shared_label(trials: Sequence[TrialRecord]) -> str:
+    """Return the label of a proposal: what its trials share, without the holes that were drawn for each."""
+    first, *others = trials
+    shared = {
+        path: value
+        for path, value in first.assignment.items()
+        if all(path in other.assignment and other.assignment[path] == value for other in others)
+    }
+    return label(replace(first, assignment=shared))
 
 
 @lru_cache(maxsize=4096)

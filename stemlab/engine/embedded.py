@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import queue
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 from ..errors import EngineError
 from ..records import TrialRecord
 from ..spec import Order
+from .packing import Pool, memory_needed
 from .runner import Progress, RunnerClosed, failed
-from .slots import Slot
-from .work import TRAIN, perform, prepare
+from .slots import Slot, find_gpus
+from .work import TRAIN, perform, prepare, train
 from .worker_process import WorkerDied, WorkerProcess
 
 _STARTS = 3
@@ -35,13 +36,19 @@ class EmbeddedRunner:
         self._closed = threading.Event()
         self._starting = threading.Lock()
         self._all: list[_Worker] = []
-        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self._pool: Pool[_Worker] = Pool(
+            {gpu: slot.room for slot in slots if slot.room is not None for gpu in slot.gpus}
+        )
         for slot in slots:
-            self._idle.put(self._start(slot))
+            self._pool.add(self._start(slot), slot.gpus)
 
     def run(self, order: Order, progress: Progress) -> TrialRecord:
-        """Run one trial in the next idle worker; EngineError where workers die again and again as they start."""
-        worker = self._idle.get()
+        """Run one trial in the next idle worker; EngineError where workers die again and again as they start.
+
+        Where GPUs are shared by memory, it waits for one that has room for the trial.
+        """
+        need = memory_needed(order.trial) if self._pool.rooms else 0
+        worker = self._pool.take(need)
         starts = runs = 0
         try:
             while starts < _STARTS:
@@ -60,7 +67,7 @@ class EmbeddedRunner:
             why = (last.log.splitlines() or ["its log is empty"])[-1]
             raise EngineError(f"{_STARTS} workers died as they started ({last.reason}): {why}")
         finally:
-            self._idle.put(worker)
+            self._pool.give_back(worker, worker.slot.gpus, need)
 
     def _replace(self, worker: _Worker) -> _Worker:
         replacement = self._start(worker.slot)
@@ -100,16 +107,19 @@ class InlineRunner:
     def __init__(self, slot: Slot, keep: Path | None = None) -> None:
         self.slots = 1
         self._slot, self._keep = slot, keep
+        # No environment holds this process to its slot: torch may see more GPUs than are to be used.
+        seen = [gpu.index for gpu in find_gpus()] if slot.gpus else []
+        self._device = f"cuda:{seen.index(slot.gpus[0])}" if slot.gpus else "cpu"
 
     def run(self, order: Order, progress: Progress) -> TrialRecord:
         """Run one trial here."""
         import torch
 
         before = torch.get_num_threads()
-        work = prepare()
+        prepare()
         torch.set_num_threads(self._slot.threads)
         try:
-            return perform(work, order, progress, self._keep)
+            return perform(partial(train, device=self._device), order, progress, self._keep)
         finally:
             torch.set_num_threads(before)
 

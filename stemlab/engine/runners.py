@@ -17,6 +17,9 @@ def check(engine: EngineSpec) -> str:
     if engine.machines:
         return ", ".join(f"{machine.user}@{machine.host}" for machine in engine.machines)
     if engine.kubernetes:
+        from .manager import kubernetes
+
+        kubernetes.require_cluster()
         return f"Kubernetes, namespace {engine.kubernetes.namespace}"
     return slots.plan(engine, 1)[0].describe()
 
@@ -40,10 +43,12 @@ def start(engine: EngineSpec, trials: int, keep: Path, note: Callable[[str], Non
 
 
 def _nni(engine: EngineSpec, trials: int, keep: Path, retries: int, note: Callable[[str], None]) -> Runner:
-    from .manager import remote
+    from .manager import kubernetes, remote
     from .manager.runner import NniRunner
     from .manager.service import local
 
+    if engine.kubernetes:
+        kubernetes.start(engine.kubernetes, engine.gpus_per_trial or 0, keep.parent)
     if engine.machines:
         runner: NniRunner | remote.RemoteRunner = remote.start(engine, trials, keep, note)
     else:

@@ -18,7 +18,7 @@ from ..records import TrialRecord
 from ..spec import EngineSpec, MachineSpec, Order
 from . import machines, ssh
 from .far import SIGN_OF_LIFE
-from .runner import Progress, RunnerClosed, failed
+from .runner import RETRIES, Progress, RunnerClosed, failed
 from .slots import Slot
 from .work import TRAIN
 from .worker_process import WorkerDied, WorkerProcess
@@ -28,9 +28,6 @@ PAUSES = (0.0, 2.0, 10.0, 60.0, 120.0)
 
 LOSSES = 3
 """How often a machine may be lost before it finishes a trial, or a trial's machine, before one of them is to blame."""
-
-RETRIES = 1
-"""How often a trial is run again whose worker died on a machine that lives, unless the study says otherwise."""
 
 
 @dataclass(eq=False)
@@ -42,7 +39,6 @@ class _Place:
     start_after: float
     worker: WorkerProcess | None = None
     losses: int = 0
-    last_trial: str = ""
 
     @property
     def name(self) -> str:
@@ -77,6 +73,7 @@ class SshRunner:
         self._places = [_Place(machine, slot, 0.1 * i) for i, (machine, slot) in enumerate(places)]
         self._idle: list[_Place] = []
         self._left_out: dict[_Place, str] = {}
+        self._homes: dict[str, MachineSpec] = {}  # where the state of a paused trial is
         self._threads = [threading.Thread(target=self._give_signs, daemon=True)]
         self._threads[0].start()
         for place in self._places:
@@ -111,13 +108,15 @@ class SshRunner:
                 raise
             else:
                 with self._change:
-                    place.losses, place.last_trial = 0, order.trial.digest
+                    place.losses = 0
+                    if order.until is not None:
+                        self._homes[order.trial.digest] = place.machine
                     self._idle.append(place)
                     self._change.notify_all()
                 return record
 
     def _take(self, order: Order, lost: list[MachineSpec]) -> _Place:
-        """Wait for an idle place: not where the trial was lost, if there is another; best where it was run before."""
+        """Wait for an idle place: not where the trial was lost, if there is another; best where it paused."""
         with self._change:
             while not self._closed.is_set():
                 living = [place for place in self._places if place not in self._left_out]
@@ -126,7 +125,8 @@ class SshRunner:
                 wanted = [place for place in living if place.machine not in lost] or living
                 idle = [place for place in self._idle if place in wanted]
                 if idle:
-                    place = min(idle, key=lambda p: p.last_trial != order.trial.digest)
+                    home = self._homes.get(order.trial.digest)
+                    place = next((p for p in idle if p.machine == home), idle[0])
                     self._idle.remove(place)
                     return place
                 self._change.wait()

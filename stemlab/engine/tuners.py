@@ -21,6 +21,7 @@ from ..analysis.pareto import places
 from ..errors import EngineError
 from ..space import Hole, Point
 from ..spec import SearchSettings
+from ..spec.search import OPTUNA_TUNERS
 
 Values = tuple[float, ...]
 """One value for each objective, in the order of SearchSettings.objectives."""
@@ -93,7 +94,20 @@ class NniTuner:
 
 def start(settings: SearchSettings, holes: tuple[Hole, ...]) -> Tuner:
     """Return the tuner of a search, about to propose."""
+    if settings.tuner in OPTUNA_TUNERS:
+        from .optuna_samplers import OptunaTuner
+
+        return OptunaTuner(settings, holes)
     return NniTuner(settings, holes)
+
+
+def require(name: str) -> None:
+    """EngineError, with how to get it, unless what the tuner needs is installed."""
+    version()
+    if name in OPTUNA_TUNERS:
+        from . import optuna_samplers
+
+        optuna_samplers.require(name)
 
 
 def make(name: str, mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:
@@ -105,6 +119,8 @@ def make(name: str, mode: str, seed: int, options: dict[str, Any], trials: int) 
         return _random(seed)
     if name == "grid":
         return _grid()
+    if name == "gp":
+        return _gp(mode, seed, options, trials)
     return _evolution(mode, seed, options, trials)
 
 
@@ -237,18 +253,44 @@ def _evolution(mode: str, seed: int, options: dict[str, Any], trials: int) -> An
     return SeededEvolution(optimize_mode=mode, **{"population_size": max(4, min(32, trials // 2)), **options})
 
 
+def _gp(mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:
+    import numpy as np
+    from nni.algorithms.hpo.gp_tuner import GPTuner
+
+    class SeededGp(GPTuner):  # type: ignore[misc]
+        """NNI's Gaussian process, which takes no seed."""
+
+        def update_search_space(self, search_space: Any) -> None:
+            self._random_state.seed(seed)
+            # NNI fits the kernel from 25 random starts, which takes seconds a proposal and finds the same.
+            self._gp.n_restarts_optimizer = 2
+            super().update_search_space(search_space)
+
+        def rescore(self, scores: dict[int, float]) -> None:
+            """Take these scores of all trials, in the order in which they were told."""
+            self._space._target = np.array(list(scores.values()))
+
+    # Climbing from starting points breaks on current scipy; more random points, 1,000 of them, do without.
+    ours = {
+        "cold_start_num": max(3, min(10, trials // 3)),
+        "selection_num_warm_up": 1000,
+        "selection_num_starting_points": 0,
+    }
+    return SeededGp(optimize_mode=mode, **{**ours, **options})
+
+
 def to_nni(name: str, holes: tuple[Hole, ...]) -> dict[str, Any]:
     """Return the search space in the words of one of NNI's tuners; parameter names are the holes' paths."""
-    # Evolution mutates none but the outermost parameters, so for it all holes are.
-    nest = name != "evolution"
-    return {hole.name: _parameter(hole, nest) for hole in (holes if nest else _flat(holes))}
+    # Evolution mutates none but the outermost parameters, and a Gaussian process knows no others: all holes are.
+    nest = name not in ("evolution", "gp")
+    return {hole.name: _parameter(hole, nest) for hole in (holes if nest else flat(holes))}
 
 
 def _parameter(hole: Hole, nest: bool) -> dict[str, Any]:
     if hole.kind == "choice":
         if nest and any(hole.inner):
             options = [
-                {"_name": str(index), **{h.name: _parameter(h, nest=False) for h in _flat(inner)}}
+                {"_name": str(index), **{h.name: _parameter(h, nest=False) for h in flat(inner)}}
                 for index, inner in enumerate(hole.inner)
             ]
             return {"_type": "choice", "_value": options}
@@ -260,8 +302,9 @@ def _parameter(hole: Hole, nest: bool) -> dict[str, Any]:
     return {"_type": kind, "_value": [hole.low, hole.high]}
 
 
-def _flat(holes: tuple[Hole, ...]) -> list[Hole]:
-    return [h for hole in holes for h in (hole, *(i for inner in hole.inner for i in _flat(inner)))]
+def flat(holes: tuple[Hole, ...]) -> list[Hole]:
+    """Return all holes, those inside choices behind the choice."""
+    return [h for hole in holes for h in (hole, *(i for inner in hole.inner for i in flat(inner)))]
 
 
 def from_nni(holes: tuple[Hole, ...], parameters: dict[str, Any]) -> Point:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 ORANGE, SKY, PURPLE = "#E69F00", "#56B4E9", "#CC79A7"
@@ -54,6 +56,17 @@ def blank(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     """Return an empty figure of the usual size, and its axes."""
     figure, axes = sheet(5.7, 4.4, subplot_kw={"xlabel": x_label, "ylabel": y_label})
     return figure, axes[0, 0]
+
+
+def shortened(label: str, most: int = 56) -> str:
+    """Return a label that fits into a legend."""
+    return label if len(label) <= most else f"{label[: most - 1]}…"
+
+
+def plain(texts: Iterable[Text]) -> None:
+    """Show texts as they are: a label is no formula, whatever dollar signs it has."""
+    for text in texts:
+        text.set_parse_math(False)
 
 
 def to_svg(figure: Figure, name: str, description: str) -> str:

@@ -42,6 +42,16 @@ class AblationSettings(Spec):
     outcome: Outcome = "test_top1"
     confidence: Annotated[Number, Field(gt=0, lt=1)] = 0.95
 
+    @property
+    def metric(self) -> str:
+        """The outcome as the validation part has it: what may choose."""
+        return self.outcome.removeprefix("test_")
+
+    @property
+    def sign(self) -> int:
+        """1 where a larger outcome is better, -1 where a smaller is."""
+        return -1 if self.metric == "loss" else 1
+
     @model_validator(mode="after")
     def _agrees(self) -> AblationSettings:
         if self.design == "fractional" and self.resolution is None:

@@ -29,14 +29,19 @@ Tensors = dict[str, torch.Tensor]
 class Checkpoint:
     """The place where one trial keeps its state: `<keep>/<digest>/checkpoint.safetensors`.
 
-    One process at a time may write it. What another trial, another version of torch, timm or stemlab, or a device of
-    another kind has left there is not taken up, nor is a file that is not as it was written.
+    One process at a time may write it. What another trial, another version of torch, timm or stemlab, a device of
+    another kind or another number of processes has left there is not taken up, nor is a file that is not as it was
+    written.
     """
 
-    def __init__(self, keep: Path, trial: TrialSpec, device: str) -> None:
+    def __init__(self, keep: Path, trial: TrialSpec, device: str, processes: int = 1) -> None:
         self.path = keep / trial.digest / NAME
         versions = " ".join(f"{name} {metadata.version(name)}" for name in ("stemlab", "torch", "timm"))
-        self._stamp = {"format": _FORMAT, "trial": trial.digest, "made_by": f"{versions} {torch.device(device).type}"}
+        self._stamp = {
+            "format": _FORMAT,
+            "trial": trial.digest,
+            "made_by": f"{versions} {torch.device(device).type} {processes}",
+        }
 
     def load(self) -> tuple[Tensors, dict[str, Any]] | None:
         """Return tensors (on the CPU) and document; None where there is nothing to go on from."""
@@ -84,5 +89,5 @@ def _sum(tensors: Tensors, state: str) -> str:
     """Return a checksum of all that is in the file."""
     found = zlib.crc32(state.encode())
     for name in sorted(tensors):
-        found = zlib.crc32(tensors[name].flatten().view(torch.uint8).numpy(), zlib.crc32(name.encode(), found))
+        found = zlib.crc32(tensors[name].flatten().view(torch.uint8).numpy().data, zlib.crc32(name.encode(), found))
     return f"{found:08x}"

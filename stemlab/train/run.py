@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from ..data import Part
 from ..probes import Observer
-from ..spec import TrainSpec
+from ..spec import TrainSpec, TrialSpec
 from . import recipe
+from .ranks import ALONE, Ranks
 
 JUDGED = 512
 """How many images are judged at a time, unless the memory holds fewer."""
@@ -35,9 +36,11 @@ class Run:
         part: Part,
         observer: Observer | None = None,
         micro: int | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.model, self.spec, self.seed, self.part, self.observer = model, spec, seed, part, observer
-        self.batch = batch_of(spec, part)
+        self.model, self.spec, self.seed, self.part = model, spec, seed, part
+        self.observer, self.ranks = observer, ranks
+        self.batch = min(spec.batch_size, len(part))
         self.micro = micro or self.batch
         self.steps = len(part) // self.batch
         self.optimizer = recipe.optimizer(model, spec)
@@ -53,13 +56,15 @@ class Run:
     def epoch(self) -> float:
         """Train one pass, the incomplete last batch left out; return the mean loss."""
         self.epochs += 1
-        torch.manual_seed(int(np.random.SeedSequence((self.seed, self.epochs)).generate_state(1, np.uint64)[0]))
+        drawn = np.random.SeedSequence((self.seed, self.epochs, self.ranks.rank)).generate_state(1, np.uint64)
+        torch.manual_seed(int(drawn[0]))
         self.model.train()
         order = torch.randperm(len(self.part), generator=self.order).to(self.part.labels.device)
         total = torch.zeros((), device=self.part.labels.device)
         for chosen in order[: self.steps * self.batch].split(self.batch):
             self.optimizer.zero_grad(set_to_none=True)
-            loss = self._gradients(chosen)
+            loss = self.ranks.total(self._gradients(chosen))
+            self.ranks.add_gradients(self.model.parameters())
             if self.observer:
                 self.observer.before_step(loss)
             if self.spec.clip_grad is not None:
@@ -71,12 +76,13 @@ class Run:
             self.images += len(chosen)
             self.schedule.step_update(self.updates)
             total += loss
+        self.ranks.agree(self.model)
         return float(total) / self.steps
 
     def _gradients(self, chosen: torch.Tensor) -> torch.Tensor:
-        """Add up the gradients of a batch's mean loss; return that loss."""
+        """Add up the gradients of a batch's mean loss, as far as it is this process's; return that part of the loss."""
         losses = []
-        for few in chosen.split(self.micro):
+        for few in self.ranks.share(chosen).split(self.micro):
             with autocast(self.spec, few):
                 logits = self.model(self.part.images[few])
                 loss = F.cross_entropy(logits.float(), self.part.labels[few], label_smoothing=self.spec.label_smoothing)
@@ -130,21 +136,26 @@ def _places(optimizer: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, part: Part, spec: TrainSpec, batch: int = JUDGED) -> tuple[float, float]:
+def evaluate(
+    model: nn.Module, part: Part, spec: TrainSpec, batch: int = JUDGED, ranks: Ranks = ALONE
+) -> tuple[float, float]:
     """Return top-1 accuracy (0..1) and mean cross-entropy of a model on a part of the data."""
     model.eval()
     right = loss = 0.0
-    for images, labels in zip(part.images.split(batch), part.labels.split(batch), strict=True):
+    own = ranks.share(part.images), ranks.share(part.labels)
+    for images, labels in zip(*(tensor.split(batch) for tensor in own), strict=True):
         with autocast(spec, images):
             logits = model(images).float()
         right += float((logits.argmax(1) == labels).sum())
         loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+    sums = ranks.total(torch.tensor([right, loss], dtype=torch.float64, device=part.labels.device))
+    right, loss = sums.tolist()
     return right / len(part), loss / len(part)
 
 
-def batch_of(spec: TrainSpec, part: Part) -> int:
-    """Return how many images an update sees: the recipe's batch, or all there are."""
-    return min(spec.batch_size, len(part))
+def full_batch(trial: TrialSpec) -> int:
+    """Return how many images an update of a trial sees: the recipe's batch, or all there are."""
+    return min(trial.train.batch_size, trial.data.part_sizes[0])
 
 
 def autocast(spec: TrainSpec, tensor: torch.Tensor) -> Any:

@@ -18,9 +18,11 @@ from ..errors import StemlabError
 from ..matching import match
 from ..probes import Observer
 from ..records import Status, TrialRecord
-from ..spec import Floor, TrialSpec
+from ..spec import Floor, Order, TrialSpec
+from . import latency
 from .checkpoint import Checkpoint
-from .run import JUDGED, Run, batch_of, evaluate
+from .ranks import ALONE, Ranks
+from .run import JUDGED, Run, evaluate, full_batch
 from .stopping import divergence, shortfall
 
 Progress = Callable[[dict[str, Any]], None]
@@ -47,53 +49,81 @@ def run_trial(
 
     Where the memory does not hold a batch, the trial begins anew with half as many images at a time and the gradients
     added up, as often as needed; the metric `micro_batch` says how many it came to.
+
+    Latencies that the trial asks for are measured first; outside their bounds it is "infeasible", and not trained.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    training = _Training(trial, progress, device, until, floor, Checkpoint(keep, trial, device) if keep else None)
-    kind = torch.device(device)
-    with torch.random.fork_rng(devices=[kind] if kind.type == "cuda" else []):
-        return training.run()
+    return Training(Order(trial=trial, until=until, floor=floor), progress, device, keep).run()
 
 
-class _Training:
-    """What one call of run_trial is about."""
+class Training:
+    """The training that an order asks for, by this process or by several (`ranks`) that do the same in step.
+
+    `micro` is how many images each takes at a time.
+    """
 
     def __init__(
-        self,
-        trial: TrialSpec,
-        progress: Progress | None,
-        device: str,
-        until: int | None,
-        floor: Floor | None,
-        place: Checkpoint | None,
+        self, order: Order, progress: Progress | None, device: str, keep: Path | None, ranks: Ranks = ALONE
     ) -> None:
         self.began = time.perf_counter()
-        self.trial, self.progress, self.device = trial, progress, device
-        self.until, self.floor, self.place = until, floor, place
-        self.settled = match(trial.model)
-        self.data = load_digits(trial.data, device)
-        self.batch = batch_of(trial.train, self.data.train)
-        self.saved = place.load() if place else None
+        self.trial, self.until, self.floor = order.trial, order.until, order.floor
+        self.progress, self.device, self.ranks = progress, device, ranks
+        self.settled = match(self.trial.model)
+        self.data = load_digits(self.trial.data, device)
+        self.share = self.micro = -(-full_batch(self.trial) // ranks.count)
+        self.place = Checkpoint(keep, self.trial, device, ranks.count) if keep else None
+        self.saved = self.place.load() if self.place else None
+        self.latencies: dict[str, float] = dict(self.saved[1]["latencies"]) if self.saved else {}
 
-    def run(self) -> TrialRecord:
-        """Train with the whole batch at a time, or as much of it as the memory holds."""
-        micro = self.saved[1]["micro"] if self.saved else self.batch
+    def run(self, micro: int | None = None) -> TrialRecord:
+        """Train and return the record: with `micro` images at a time from the beginning, or as many as memory holds.
+
+        Of several processes the first one's record counts; torch's OutOfMemoryError is raised where one of them has
+        too little memory.
+        """
+        self._set(micro)
+        kind = torch.device(self.device)
+        with torch.random.fork_rng(devices=[kind] if kind.type == "cuda" else []):
+            return self._infeasible() or self._fitting()
+
+    def _set(self, micro: int | None) -> None:
+        if micro is not None:
+            self.saved, self.micro = None, micro
+        elif self.saved:
+            self.micro = self.saved[1]["micro"]
+
+    def _infeasible(self) -> TrialRecord | None:
+        """Measure the latencies where they have not been; return the record of a trial that is outside its bounds."""
+        spec, objection = self.trial.latency, None
+        if spec is not None and self.ranks.rank == 0:
+            if not self.latencies:
+                self.latencies = latency.measure(self.settled.model, self.trial.train, spec.batch, self.device)
+            objection = latency.objection(spec, self.latencies)
+        # Others may not go on, or write what is still to be read, before all have come here.
+        if not self.ranks.any(objection is not None, self.device):
+            return None
+        return self._record("infeasible", {"seconds": time.perf_counter() - self.began}, error=objection)
+
+    def _fitting(self) -> TrialRecord:
+        """Train with as much of a batch at a time as the memory holds."""
         while True:
             try:
-                return self._attempt(micro)
+                return self._attempt()
             except torch.cuda.OutOfMemoryError as error:
-                if micro == 1:
+                if self.ranks.count > 1:
+                    raise
+                if self.micro == 1:
                     raise StemlabError(f"out of memory with one image at a time: {error}") from error
             # Not in the handler: the error's traceback holds all that has to go.
-            self.saved, micro = None, (micro + 1) // 2
+            self._set((self.micro + 1) // 2)
             gc.collect()
             torch.cuda.empty_cache()
 
-    def _attempt(self, micro: int) -> TrialRecord:
+    def _attempt(self) -> TrialRecord:
         trial, spec, data = self.trial, self.trial.train, self.data
-        run, curve, timed = self._begin(micro)
+        run, curve, timed = self._begin()
         model, observer, kept = run.model, run.observer, run.epochs
-        judged = JUDGED if micro == self.batch else micro
+        judged = JUDGED if self.micro == self.share else self.micro
         failure = None
         for epoch in range(1, spec.epochs + 1):
             if epoch > kept:
@@ -104,7 +134,7 @@ class _Training:
                 failure = divergence(train_loss, epoch, trial.model.classes)
                 if failure:
                     break
-                top1, loss = evaluate(model, data.validation, spec, judged)
+                top1, loss = evaluate(model, data.validation, spec, judged, self.ranks)
                 if not math.isfinite(loss):
                     failure = f"the validation loss became {loss} in epoch {epoch}"
                     break
@@ -115,44 +145,45 @@ class _Training:
             short = shortfall(self.floor, curve[:epoch])
             if short:
                 self._forget()
-                return self._record("pruned", run, curve[:epoch], timed, error=short)
+                return self._trained("pruned", run, curve[:epoch], timed, error=short)
             if epoch == self.until and epoch < spec.epochs:
                 if epoch > kept:
                     self._keep(run, curve, timed)
-                return self._record("pruned", run, curve[:epoch], timed, until=epoch)
+                return self._trained("pruned", run, curve[:epoch], timed, until=epoch)
 
         test: dict[str, float] = {}
         if not failure:
-            test_top1, test_loss = evaluate(model, data.test, spec, judged)
+            test_top1, test_loss = evaluate(model, data.test, spec, judged, self.ranks)
             test = {"test_top1": test_top1, **({"test_loss": test_loss} if math.isfinite(test_loss) else {})}
         found = observer.finish(failure) if observer else {}
         self._forget()
-        return self._record("diverged" if failure else "ok", run, curve, timed, test, error=failure, probes=found)
+        return self._trained("diverged" if failure else "ok", run, curve, timed, test, error=failure, probes=found)
 
-    def _begin(self, micro: int) -> tuple[Run, list[dict[str, Any]], dict[str, float]]:
+    def _begin(self) -> tuple[Run, list[dict[str, Any]], dict[str, float]]:
         """Return a run, its curve so far and the seconds it has had: as they were kept, or at their beginning."""
         trial = self.trial
         model = build_model(self.settled.model, seed=trial.seed).to(self.device)
-        observer = Observer(trial, model, self.data) if trial.probes else None
-        run = Run(model, trial.train, trial.seed, self.data.train, observer, micro)
+        observer = Observer(trial, model, self.data) if trial.probes and self.ranks.rank == 0 else None
+        run = Run(model, trial.train, trial.seed, self.data.train, observer, self.micro, self.ranks)
         if self.saved:
             tensors, document = self.saved
             try:
                 run.restore(tensors, document["run"])
             except (KeyError, ValueError, RuntimeError):  # the state of another model: a plug-in's layer has changed
                 self.saved = None
-                return self._begin(micro)
+                return self._begin()
             return run, list(document["curve"]), dict(document["timed"])
         return run, [], {"training": 0.0, "before": 0.0}
 
     def _keep(self, run: Run, curve: list[dict[str, Any]], timed: dict[str, float]) -> None:
-        if self.place is None:
+        if self.place is None or self.ranks.rank:
             return
         tensors, state = run.state()
         document = {
             "run": state,
             "curve": curve,
             "micro": run.micro,
+            "latencies": self.latencies,
             "timed": {**timed, "before": self._seconds(timed)},
         }
         try:
@@ -162,13 +193,13 @@ class _Training:
             warnings.warn(f"{self.place.path}: cannot be written: {error}; the trial will begin anew", stacklevel=2)
 
     def _forget(self) -> None:
-        if self.place is not None:
+        if self.place is not None and self.ranks.rank == 0:
             self.place.remove()
 
     def _seconds(self, timed: dict[str, float]) -> float:
         return timed["before"] + time.perf_counter() - self.began
 
-    def _record(
+    def _trained(
         self,
         status: Status,
         run: Run,
@@ -181,16 +212,18 @@ class _Training:
         if status != "diverged":
             last = curve[-1]
             metrics = {"top1": last["top1"], "top1_error": 1 - last["top1"], "loss": last["loss"], **(test or {})}
-        if run.micro < self.batch:
+        if run.micro < self.share:
             metrics["micro_batch"] = run.micro
         metrics["seconds"] = self._seconds(timed)
         metrics["images_per_second"] = run.images / timed["training"] if timed["training"] else 0.0
+        return self._record(status, metrics, curve=curve, **rest)
+
+    def _record(self, status: Status, metrics: dict[str, float], **rest: Any) -> TrialRecord:
         return TrialRecord.of(
             self.trial,
             status,
-            metrics=metrics,
+            metrics={**metrics, **self.latencies},
             cost=self.settled.cost.as_dict(),
             match=self.settled.as_dict(),
-            curve=curve,
             **rest,
         )

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ...errors import EngineError
 from ...records import TrialRecord
@@ -295,22 +295,28 @@ class NniRunner:
     def _end_hosts(self) -> None:
         """Free the lock that hosts live by, kill those there are, and see that they are gone."""
         os.close(self._life)
+        for host in self._hosts:
+            if host is not None and host.poll() is None:
+                trial.kill_host(host.pid)
+                host.wait()
         if not self._service.is_here:
             return
-        slots = self._folder / "slots"
-        for slot in range(self.slots):
-            with contextlib.suppress(OSError, ValueError), open(slots / f"slot-{slot}.alive") as alive:
+        for slot in range(self.slots):  # some were started by clients, in the place of others
+            base = self._folder / "slots" / f"slot-{slot}"
+            with contextlib.suppress(FileNotFoundError), open(f"{base}.alive") as alive:
                 end = time.monotonic() + 10
-                while time.monotonic() < end:
-                    try:
-                        fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        break
-                    except OSError:
-                        trial.kill_host(int((slots / f"slot-{slot}.pid").read_text()))
-                        time.sleep(0.01)
-        for host in self._hosts:
-            if host is not None:
-                host.wait()
+                while not _is_free(alive) and time.monotonic() < end:
+                    with contextlib.suppress(OSError, ValueError):
+                        trial.kill_host(int(Path(f"{base}.pid").read_text()))
+                    time.sleep(0.01)
+
+
+def _is_free(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _parse(text: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ...spec import AblationSpec
 from ...spec.files import Document, validate
 from .. import manifest as manifests
 from ..numbers import count
+from ..sections import Section
 from ..tables import Table
 from . import columns
 from .answer import answer
@@ -23,7 +24,6 @@ from .design_words import design_words
 from .drawings import FEWEST_RANKED, Drawings, present
 from .looks import looks
 from .outcome import Outcome
-from .sections import Section
 from .stems import stem_pictures
 
 

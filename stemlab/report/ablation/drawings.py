@@ -11,13 +11,13 @@ from markupsafe import Markup
 
 from ...analysis.findings import Findings
 from ...analysis.result import Result
+from ..forest import Estimate, forest
+from ..sections import Picture
 from ..svg import INK, to_svg
-from .forest import Estimate, forest
 from .lines import MOST_BANDS, Line, Panel, lines
 from .looks import Look
 from .maps import Axis, Draws, against, maps
 from .outcome import Outcome
-from .sections import Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..svg import LEGEND, sheet
+from ..svg import LEGEND, plain, sheet, shortened
 from .looks import OTHERS, Look
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
-_LONGEST = 56
 
 MOST_BANDS = 4
 """With more lines than this, only the first (the baseline) has its band: many bands hide one another."""
@@ -106,8 +105,7 @@ def lines(panels: Sequence[Panel], looks: Mapping[str, Look]) -> Figure:
         columnspacing=1.4,
         **LEGEND,
     )
-    for entry in legend.get_texts():
-        entry.set_parse_math(False)  # a label is no formula, whatever dollar signs it has
+    plain(legend.get_texts())
     return figure
 
 
@@ -127,8 +125,3 @@ def _draw(axis: Any, line: Line, panel: Panel, look: Look | None, band: bool) ->
     how = {"drawstyle": "steps-post"} if panel.steps else {}
     (handle,) = axis.plot(line.x, line.middle, zorder=3 if look else 2, **style, **how)
     return handle
-
-
-def shortened(label: str, most: int = _LONGEST) -> str:
-    """Return a label that fits into a legend."""
-    return label if len(label) <= most else f"{label[: most - 1]}…"

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..svg import INK, LEGEND, sheet
-from .lines import shortened
+from ..svg import INK, LEGEND, plain, sheet, shortened
 from .looks import Look
 
 if TYPE_CHECKING:
@@ -102,6 +101,5 @@ def against(arms: Sequence[Draws], x: Axis, value_label: str, looks: Mapping[str
             arm.x[arm.diverged], arm.value[arm.diverged], marker="x", s=80, c=look.colour, linewidths=1.6, zorder=4
         )
     legend = figure.legend(loc="outside lower left", ncols=2, handlelength=3, **LEGEND)
-    for entry in legend.get_texts():
-        entry.set_parse_math(False)
+    plain(legend.get_texts())
     return figure

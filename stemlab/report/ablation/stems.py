@@ -10,8 +10,8 @@ from ...analysis.labels import stem_label
 from ...candidate import Candidate
 from ...drawing import diagram
 from ...spec import Trace
-from .lines import shortened
-from .sections import Picture
+from ..sections import Picture
+from ..svg import shortened
 
 MOST = 12
 """So many stems at most are drawn."""

@@ -13,11 +13,14 @@ from pydantic import ValidationError
 from ...analysis import ranking
 from ...analysis.labels import label
 from ...records import StudyFolder, TrialRecord
-from ...spec import DataSpec, SearchSpec
+from ...spec import DataSpec, SearchSettings, SearchSpec
 from ...spec.files import read, validate
+from ...spec.search import Judge, QuantileSpec
 from ..manifest import lines
 from ..manifest import read as read_manifest
 from ..numbers import GAP, count, number, percent, quantity, signed
+from ..sections import Section
+from .findings import sections
 
 COLUMNS = {
     "rank": "Rank",
@@ -32,7 +35,13 @@ COLUMNS = {
     "seconds": "Time (s)",
     "status": "Status",
 }
-"""The columns of the ranking and their headings; with the loss as objective, it has a column too."""
+"""The columns of the ranking and their headings; what else is sought or measured has a column too."""
+
+MOST_ROWS = 200
+"""So many proposals at most are ranked on the page; ranking.csv has them all."""
+
+MOST_TROUBLES = 50
+"""So many diverged and failed trials at most are told of one by one."""
 
 _WORDS = {"top1": "validation top-1", "top1_error": "validation top-1 error", "loss": "validation loss"}
 
@@ -52,8 +61,8 @@ class Trouble:
 class Content:
     """All that a report says. Everything is plain text, not yet escaped, but the records and the ranking.
 
-    `rows` are the cells of the ranking under `columns`; `best` is the label of the best proposal, if any, as
-    it stands in the headline; `facts` are its numbers, name and value.
+    `rows` are the cells of the ranking under `columns`, `cut` says what they lack; `best` is the label of the best
+    proposal, if any, as it stands in the headline; `facts` are its numbers, name and value.
     """
 
     name: str
@@ -63,7 +72,10 @@ class Content:
     notes: list[str]
     columns: dict[str, str]
     rows: list[dict[str, str]]
+    cut: str
+    sections: tuple[Section, ...]
     troubles: list[Trouble]
+    more_troubles: str
     study: str
     manifest: list[tuple[str, str]]
     commands: list[tuple[str, str]]
@@ -77,35 +89,64 @@ def gather(folder: StudyFolder) -> Content:
     study = validate(SearchSpec, read(written))
     settings = study.search
     metric, sign = settings.chief.metric, settings.chief.sign
-    records = ranking.latest(folder.records())
+    everything = folder.records()
+    records = ranking.latest(everything)
     ranked = ranking.rank(records, metric, sign, settings.judge)
     manifest = read_manifest(folder)
     ended = bool(manifest.get("finished"))
-    ok = ranked[(ranked["status"] == "ok") & ranked[metric].notna()]
+    ok = ranked[ranked["judged"].notna()]
     best = None if ok.empty else ok.iloc[0]
-    planned, seeds = settings.trials, len(settings.seeds)
-    columns = dict(COLUMNS)
-    if metric == "loss":
-        columns = {"rank": "Rank", "label": "Stem", "loss": "Validation loss", **COLUMNS}
+    planned, seeds = settings.trials, settings.trials_each
+    extra = _extra(settings, ranked)
+    shown = ranked.head(MOST_ROWS).to_dict("records")
+    cells = [_cells(place, row, seeds) | _more(row, extra) for place, row in enumerate(shown, start=1)]
+    broken = [record for record in records if record.status in ("diverged", "failed")]
     return Content(
         name=study.name,
         headline=_headline(ranked, best, metric),
         best="" if best is None else best["label"],
         facts=[] if best is None else _facts(best, metric),
-        notes=[*_progress(len(ranked), planned, ended), *_notes(ranked, best, records, seeds)],
-        columns=columns,
-        rows=[_cells(place, row, metric, seeds) for place, row in enumerate(ranked.to_dict("records"), start=1)],
+        notes=[
+            *_progress(len(ranked), planned, ended, manifest.get("stopped")),
+            *_notes(ranked, best, records, settings),
+        ],
+        columns={"rank": "Rank", "label": "Stem", **extra, **COLUMNS},
+        rows=cells,
+        cut=_cut(len(ranked), MOST_ROWS, "proposals are shown; all of them are in ranking.csv"),
+        sections=sections(folder, study, everything),
         troubles=[
             Trouble(r.trial, label(r), r.seed, r.status, r.error or "no message was recorded")
-            for r in records
-            if r.status in ("diverged", "failed")
+            for r in broken[:MOST_TROUBLES]
         ],
+        more_troubles=_cut(len(broken), MOST_TROUBLES, "trials are shown; all of them are in records.jsonl"),
         study=written.read_text(encoding="utf-8"),
         manifest=lines(manifest),
         commands=_commands(folder, best is not None, len(ranked) < planned and not ended),
         records=records,
         ranked=ranked,
     )
+
+
+def _extra(settings: SearchSettings, ranked: Any) -> dict[str, str]:
+    """Return the columns, name and heading, of what this search seeks or measured beside the usual."""
+    sought = [objective.metric for objective in settings.objectives if objective.metric in _FORMS]
+    measured = [name for name in ranking.LATENCIES if ranked[name].notna().any()]
+    return {name: _FORMS[name][0] for name in dict.fromkeys((*sought, *measured))}
+
+
+_FORMS = {
+    "loss": ("Validation loss", ".4f"),
+    "latency": ("Latency (ms)", ".3g"),
+    "stem_latency": ("Stem’s latency (ms)", ".3g"),
+}
+
+
+def _more(row: dict[str, Any], extra: dict[str, str]) -> dict[str, str]:
+    return {name: _loss(row) if name == "loss" else number(row[name], _FORMS[name][1]) for name in extra}
+
+
+def _cut(there: int, most: int, words: str) -> str:
+    return f"The first {most} of {there:,} {words}." if there > most else ""
 
 
 def _headline(ranked: Any, best: Any, metric: str) -> str:
@@ -143,18 +184,31 @@ def _facts(best: Any, metric: str) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if not value.startswith(GAP)]
 
 
-def _progress(tried: int, planned: int, ended: bool) -> Iterator[str]:
-    if tried < planned and ended:
+def _progress(tried: int, planned: int, ended: bool, stopped: str | None) -> Iterator[str]:
+    if stopped:
+        yield f"The search ended early, with {tried} of {count(planned, 'planned proposal')}: {stopped}."
+    elif tried < planned and ended:
         yield f"The search ended with {tried} of {count(planned, 'planned proposal')}: there were no more to try."
     elif tried < planned:
         yield f"{tried} of {count(planned, 'planned proposal')} are in so far: the order may still change."
 
 
-def _notes(ranked: Any, best: Any, records: list[TrialRecord], seeds: int) -> Iterator[str]:
+def _notes(ranked: Any, best: Any, records: list[TrialRecord], settings: SearchSettings) -> Iterator[str]:
     """Yield what keeps a reader from making more of the numbers than there is in them."""
     if ranked.empty:
         return
-    if seeds == 1:
+    if settings.draws is not None:
+        drawn = " and ".join(settings.draws.over)
+        yield (
+            f"Every proposal was trained on the same {count(settings.draws.count, 'draw')} of {drawn}. Accuracies are "
+            "means over them, and ± is their standard deviation."
+        )
+    if settings.judge is not None and settings.judge != "mean":
+        yield f"Proposals are judged by {_judge(settings.judge)} of their trials, not by their mean."
+    seeds = len(settings.seeds)
+    if settings.draws is not None:
+        pass
+    elif seeds == 1:
         yield (
             "Every proposal was trained once, with a single seed. How much an accuracy changes from seed to seed "
             "was not measured, so the order of close neighbours may be chance."
@@ -172,7 +226,7 @@ def _notes(ranked: Any, best: Any, records: list[TrialRecord], seeds: int) -> It
         if best is not None and math.isfinite(best["top1"]):
             share = min(max(best["top1"], 1 / validation), 1 - 1 / validation)
             error = math.sqrt(share * (1 - share) / validation)
-            near = int((ranked["top1"][ranked["status"] == "ok"] >= best["top1"] - error).sum()) - 1
+            near = int((ranked["top1"][ranked["judged"].notna()] >= best["top1"] - error).sum()) - 1
             text += (
                 f" The standard error of the best validation accuracy, from so many images, is "
                 f"{100 * error:.1f} points; {count(near, 'other proposal')} came within that of it."
@@ -185,6 +239,10 @@ def _notes(ranked: Any, best: Any, records: list[TrialRecord], seeds: int) -> It
         )
 
 
+def _judge(judge: Judge) -> str:
+    return f"the {judge.quantile:.0%} quantile" if isinstance(judge, QuantileSpec) else f"the {judge}"
+
+
 def _images(record: TrialRecord) -> tuple[int, int]:
     """Return how many images the validation and the test part have; 0 where that is not known."""
     try:
@@ -194,11 +252,10 @@ def _images(record: TrialRecord) -> tuple[int, int]:
     return validation, test
 
 
-def _cells(place: int, row: dict[str, Any], metric: str, seeds: int) -> dict[str, str]:
+def _cells(place: int, row: dict[str, Any], seeds: int) -> dict[str, str]:
     return {
-        "rank": str(place) if row["status"] == "ok" and math.isfinite(row[metric]) else GAP,
+        "rank": str(place) if math.isfinite(row["judged"]) else GAP,
         "label": row["label"] or GAP,
-        "loss": _loss(row),
         "validation": percent(row["top1"], row["top1_std"]),
         "test": percent(row["test_top1"]),
         "seeds": str(row["seeds"]) if row["seeds"] == seeds else f"{row['seeds']} of {seeds}",

@@ -21,7 +21,7 @@ def render(content: Content) -> str:
 
 def _cost_figure(content: Content) -> Markup | None:
     """Draw the ok proposals only: a mean over the seeds that survived is no accuracy to compare."""
-    ranked = content.ranked[content.ranked["status"] == "ok"]
+    ranked = content.ranked[content.ranked["judged"].notna()]
     if not (ranked["top1"].notna() & ranked["stem_flops_share"].notna()).any():
         return None
     front = ranking.pareto(ranked, "stem_flops_share", "top1", 1)
@@ -33,15 +33,11 @@ def _cost_figure(content: Content) -> Markup | None:
 def _curve_figure(content: Content) -> Markup | None:
     if not any("top1" in row for record in content.records for row in record.curve):
         return None
-    ok = content.ranked[(content.ranked["status"] == "ok") & content.ranked["proposal"].notna()]
+    ok = content.ranked[content.ranked["judged"].notna() & content.ranked["proposal"].notna()]
     highlights: dict[int | None, str] = {
-        int(row.proposal): f"{place + 1}: {_shortened(row.label)}"
+        int(row.proposal): f"{place + 1}: {svg.shortened(row.label, 64)}"
         for place, row in zip(ok.index[:_HIGHLIGHTED], ok.itertuples(), strict=False)
     }
     figure = figures.learning_curves(content.records, highlights)
     description = f"Line plot of validation top-1 by epoch, one line for each of {len(content.records)} trials."
     return Markup(svg.to_svg(figure, "curves", description))
-
-
-def _shortened(label: str, most: int = 64) -> str:
-    return label if len(label) <= most else f"{label[: most - 1]}…"

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..svg import BLUE, GREY, INK, PALE, VERMILLION, sheet
-from .lines import shortened
+from .svg import BLUE, GREY, INK, PALE, VERMILLION, plain, sheet, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,8 +56,8 @@ def forest(rows: Sequence[Estimate], x_label: str, better: str = "") -> Figure:
             axis.axhline(place - 0.5, color=PALE, linewidth=0.7)
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_yticks(range(len(rows)), [shortened(row.label) for row in rows])
+    plain(axis.get_yticklabels())
     for label, row in zip(axis.get_yticklabels(), rows, strict=True):
-        label.set_parse_math(False)
         if not math.isfinite(row.value):
             label.set_fontweight("bold")
     return figure

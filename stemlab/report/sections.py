@@ -1,4 +1,4 @@
-"""The parts of an ablation's report: what a page and a summary both go through, in order."""
+"""The parts of a report: what a page and a summary both go through, in order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from markupsafe import Markup
 
-from ..tables import Table
+from .tables import Table
 
 
 @dataclass(frozen=True)
