@@ -82,7 +82,7 @@ def test_the_death_of_one_ends_the_trial_with_a_record(monkeypatch):
     spec = a_trial(epochs=1000, batch_size=64)
 
     def kill_one(row):
-        victims = [p for p in children() if p.cmdline()[5] == "1"]
+        victims = [p for p in children() if p.cmdline()[4] == "1"]
         for process in victims:
             process.kill()
 

@@ -141,16 +141,12 @@ def test_several_gpus_for_a_trial_need_a_process_for_each():
         plan(EngineSpec(gpus_per_trial=2, workers=0), 3, FOUR)
 
 
-def test_in_the_calling_process_a_slot_without_a_gpu_is_the_cpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *_, **__: None)
+def test_in_the_calling_process_a_slot_is_a_device_of_torch(monkeypatch):
+    monkeypatch.setattr(embedded, "find_gpus", lambda: FOUR[1:])  # torch counts those that it sees
+    assert InlineRunner(Slot((3,), 1))._device == "cuda:2"
+    assert InlineRunner(Slot((), 1))._device == "cpu"
     record = InlineRunner(Slot((), 1)).run(Order(trial=a_trial(epochs=2)), lambda row: None)
     assert record.status == "ok", record.error
-
-
-def test_in_the_calling_process_a_slot_is_the_gpu_that_torch_knows_by_its_place(monkeypatch):
-    monkeypatch.setattr(embedded, "find_gpus", lambda: FOUR[1:])
-    assert InlineRunner(Slot((3,), 1))._device == "cuda:2"
 
 
 # The estimate.
