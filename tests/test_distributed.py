@@ -16,7 +16,7 @@ from test_micro_batch import without_batch_norm
 from stemlab.engine.slots import PROCESSES
 from stemlab.engine.work import perform, train
 from stemlab.errors import StemlabError
-from stemlab.spec import Floor, LatencySpec, Order
+from stemlab.spec import LatencySpec, Order
 from stemlab.train import run_distributed, team
 from stemlab.train.ranks import Ranks
 
@@ -57,25 +57,21 @@ def test_two_processes_come_to_the_numbers_of_one():
 
 
 def test_two_processes_pause_and_go_on_with_batch_norms(tmp_path):
-    spec = a_trial(epochs=3, batch_size=200)
+    spec = a_trial(epochs=2, batch_size=200)
     never, _ = together(spec)
-    again, _ = together(spec)
-    assert numbers(never) == numbers(again)
-    first, epochs = together(spec, tmp_path / "a", until=1)
+    first, epochs = together(spec, tmp_path, until=1)
     assert (first.status, first.until, epochs) == ("pruned", 1, [1])
-    assert together(spec, tmp_path / "a", until=2)[1] == [2]
-    together(spec, tmp_path / "b", until=2)
-    assert same(state(tmp_path / "a", spec), state(tmp_path / "b", spec))
+    kept = state(tmp_path, spec)
+    whole, epochs = together(spec, tmp_path)
+    assert epochs == [2]
+    assert numbers(whole) == numbers(never)
     # One process is another thing: it begins anew.
-    assert run(spec, tmp_path / "b")[1] == [1, 2, 3]
-    assert numbers(together(spec, tmp_path / "a")[0]) == numbers(never)
+    run(spec, tmp_path, until=1)
+    assert not same(state(tmp_path, spec), kept)
 
 
-def test_all_stop_together():
-    spec = a_trial(epochs=3, batch_size=200)
-    record, _ = together(spec, floor=Floor(metric="top1", sign=1, values=(1.0,)))
-    assert (record.status, len(record.curve)) == ("pruned", 1)
-    slow = spec.replace(latency=LatencySpec.model_validate({"model": {"max": 1e-6}}))
+def test_none_trains_where_the_first_finds_the_model_too_slow():
+    slow = a_trial().replace(latency=LatencySpec.model_validate({"model": {"max": 1e-6}}))
     record, epochs = together(slow)
     assert (record.status, epochs) == ("infeasible", [])
 
@@ -86,7 +82,7 @@ def test_the_death_of_one_ends_the_trial_with_a_record(monkeypatch):
     spec = a_trial(epochs=1000, batch_size=64)
 
     def kill_one(row):
-        victims = [p for p in children() if p.cmdline()[5] == "1"]
+        victims = [p for p in children() if p.cmdline()[4] == "1"]
         for process in victims:
             process.kill()
 
@@ -94,14 +90,15 @@ def test_the_death_of_one_ends_the_trial_with_a_record(monkeypatch):
     record = perform(train, Order(trial=spec), kill_one)
     assert record.status == "failed"
     assert "process 2 of 2 was killed by SIGKILL" in record.error
-    assert time.monotonic() - began < 120
+    assert time.monotonic() - began < 500
 
 
 def test_none_outlives_the_one_that_started_them(tmp_path):
     order = tmp_path / "order.json"
     order.write_text(Order(trial=a_trial(epochs=1000, batch_size=64)).canonical_json())
     program = (
-        "import json, sys\nfrom pathlib import Path\nfrom stemlab.spec import Order\nfrom stemlab.train import run_distributed\n"
+        "import json, sys\nfrom pathlib import Path\n"
+        "from stemlab.spec import Order\nfrom stemlab.train import run_distributed\n"
         "order = Order.model_validate(json.loads(Path(sys.argv[1]).read_text()))\n"
         "run_distributed(order, lambda row: print(row['epoch'], flush=True), 2, device='cpu')"
     )

@@ -36,10 +36,11 @@ def memory_needed(trial: TrialSpec) -> int:
     cost, train, parts = settled.cost, trial.train, trial.data.part_sizes
     height, width = pair(trial.data.image_size)
     weights = cost.params * 4 * (2 + _STATES[train.optimizer])
-    trained = min(train.batch_size, parts[0]) * cost.activations
+    trained = _KEPT * min(train.batch_size, parts[0]) * cost.activations
+    # Inference keeps one block at a time.
     judged = min(_JUDGED, max(parts[1:])) * (cost.stem.activations + cost.body.activations / settled.model.body.depth)
     data = sum(parts) * 3 * height * width * 4
-    return math.ceil(_SAFETY * (weights + max(trained, judged) * _KEPT * _width(train) + data) / 2**20)
+    return math.ceil(_SAFETY * (weights + max(trained, judged) * _width(train) + data) / 2**20)
 
 
 def _width(train: TrainSpec) -> int:
