@@ -125,6 +125,13 @@ def test_synflow_sees_neither_norms_nor_data():
     assert screens.synflow(chain(), images(seed=1), None) == screens.synflow(chain(nn.BatchNorm2d(4)), images(), None)
 
 
+@pytest.mark.parametrize("body", [{}, {"rope": {"kind": "axial"}, "qkv_bias": False}], ids=str)
+def test_synflow_of_a_deep_body_does_not_overflow(body):
+    wide = {"dim": 192, "heads": 3, "mlp_ratio": 4}
+    deep, flat = (screens.score(trial({"patch": 2}, **wide, depth=depth, **body), "synflow") for depth in (24, 2))
+    assert deep > flat
+
+
 def test_naswot_is_the_determinant_of_agreeing_units():
     model, batch = chain(), images()
     active = (model[:3](batch) > 0).numpy()
@@ -249,3 +256,17 @@ def test_a_search_retraces_its_steps():
     assert run() == run()
     steps, waiting = run()
     assert len({identity for identity, _ in steps} | set(waiting)) == 4 + 3
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("search.screen.by=synflaw", "search.screen.by: unknown value 'synflaw'; expected one of synflow, naswot"),
+        ("search.screen={pool: 8}", "search.screen: missing field 'by'"),
+        ("search.screen={by: naswot, pool: 1}", "search.screen.pool: must be greater than or equal to 2, got 1"),
+    ],
+)
+def test_a_bad_screen_is_refused(change, says):
+    with pytest.raises(SpecError) as caught:
+        load_search(CONV3X3, [change])
+    assert says in str(caught.value)

@@ -54,10 +54,12 @@ def score(trial: TrialSpec, by: Screen) -> float | None:
 def synflow(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
     """Logarithm of the sum of |weight x gradient| that an image of ones finds (arXiv 2006.05467, 2101.08134).
 
-    All parameters are replaced by their absolute values and all norms left out, so that what flows is positive. No
-    data is looked at; of norms and activations it sees hardly more than the initial weights that they ask for.
+    All parameters are replaced by their absolute values and all norms left out, so that what flows is positive. Queries
+    are zero, so that all tokens attend to all alike: without norms a softmax is saturated, and its gradient overflows.
+    No data is looked at; of norms and activations it sees hardly more than the initial weights that they ask for.
     """
     _without_norms(model)
+    _without_queries(model)
     model.double()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -138,6 +140,16 @@ def _without_norms(model: nn.Module) -> None:
         for name, child in list(parent.named_children()):
             if isinstance(child, _NORMS):
                 setattr(parent, name, nn.Identity())
+
+
+@torch.no_grad()
+def _without_queries(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        owner, kind = name.split(".")[-2:] if "." in name else ("", name)
+        if kind == "q_bias" or owner in ("q", "q_proj"):
+            parameter.zero_()
+        elif owner == "qkv":
+            parameter[: len(parameter) // 3].zero_()
 
 
 @contextlib.contextmanager
