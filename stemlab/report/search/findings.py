@@ -229,8 +229,8 @@ def _fates(study: SearchSpec, records: list[TrialRecord]) -> Iterator[str]:
     if rungs:
         each = ", ".join(f"{number} behind epoch {until}" for until, number in sorted(rungs.items()))
         yield (
-            f"{count(rungs.total(), 'trial')} stopped at a rung of the {_fidelity(study)}, since others were better "
-            f"there: {each}. Their numbers are those of that epoch."
+            f"{count(rungs.total(), 'trial')} stopped at a rung of the {_fidelity(study)}, where others were better "
+            f"or their bracket is not done: {each}. Their numbers are those of that epoch."
         )
     ends = sorted(len(record.curve) for record in pruned if record.until is None)
     if ends:
@@ -303,8 +303,11 @@ def _waiting_record(item: dict[str, Any]) -> TrialRecord:
 
 
 def _axis(objective: Objective, values: Any) -> figures.Axis:
-    factor = scale(objective.metric)
-    return figures.Axis(_capital(called(objective.metric)), factor * values[objective.metric].to_numpy(dtype=float))
+    name, factor = called(objective.metric), scale(objective.metric)
+    column = factor * values[objective.metric].to_numpy(dtype=float)
+    if "(" not in name and np.abs(column).max() >= 1e5:
+        name, column = f"{name} (millions)", column / 1e6
+    return figures.Axis(_capital(name), column)
 
 
 def _thinned(rows: int) -> str:
