@@ -1,78 +1,84 @@
-"""What a search costs beyond training: the shipped search with one worker and with two, in turn.
+"""What a search costs beyond training: the same twelve trials by stemlab, by plain NNI and by plain Optuna, in turn.
 
     python benchmarks/search_overhead.py [rounds]
 
-Start-up is the time until the first trial trains (imports of torch, timm and NNI, the first proposal, the first model).
-Overhead is what remains of each slot's time after that: wall time of the slot, less the seconds its trials trained and
-judged. The tail (one slot idle while the other ends the last trial) and the report are shown apart.
+(a) stemlab, engine embedded; (b) stemlab, engine nni; (c) NNI with a naive trial script (plain_nni/); (d) Optuna with a
+plain loop (plain_optuna.py). All at concurrency 2, one CPU thread a trial, a process of their own each time.
+
+`wall` is from the start of the command to its end; `beyond` is that less half of what the trials trained (two run at a
+time). Trials that disturb each other train longer, so `training` is beside it. `start` is the time until the first
+trial trains, and `each` what remains of `beyond` behind it, a trial: proposing, handing over, recording, the last trial
+running alone, the report, the end.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import stemlab
-from stemlab.engine.quiet import Quiet
-from stemlab.records import TrialRecord
+from stemlab.running import load_search
 
-STUDY = Path(__file__).parents[1] / "search_spaces" / "conv3x3.yaml"
-
-
-class Clock(Quiet):
-    """Notes when each trial was handed over, and when its record was on the disk."""
-
-    def __init__(self) -> None:
-        self.begun: dict[str, float] = {}
-        self.ended: dict[str, float] = {}
-
-    def started(self, trial: str, proposal: int, seed: int) -> None:
-        """Note the time."""
-        self.begun[trial] = time.perf_counter()
-
-    def finished(self, record: TrialRecord, reused: bool) -> None:
-        """Note the time."""
-        self.ended[record.trial] = time.perf_counter()
+HERE = Path(__file__).parent
+STUDY = HERE / "twelve.yaml"
+CONCURRENCY = 2
+ARMS = {
+    "a": "stemlab, embedded",
+    "b": "stemlab, nni",
+    "c": "NNI, naive script",
+    "d": "Optuna, plain loop",
+}
 
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    walls: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(rounds):
-        for workers in (1, 2):
-            walls[workers].append(_round(workers))
-    one, two = (statistics.median(walls[workers]) for workers in (1, 2))
-    print(f"medians of {rounds}: one worker {one:.1f} s, two workers {two:.1f} s, {one / two:.2f} times sooner")
-
-
-def _round(workers: int) -> float:
-    clock = Clock()
+    candidates = load_search(STUDY)
+    trials = [candidate.trials[0] for candidate in candidates.probe().feasible]
+    found: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
     with tempfile.TemporaryDirectory() as folder:
-        before = time.perf_counter()
-        study = stemlab.search(
-            STUDY,
-            Path(folder) / "study",
-            changes=[f"search.concurrency={workers}", f"engine.workers={workers}"],
-            reporter=clock,
+        listed = Path(folder) / "trials.jsonl"
+        listed.write_text("".join(trial.canonical_json() + "\n" for trial in trials))
+        for number in range(rounds):
+            for arm in ARMS:
+                one = _run(arm, Path(folder) / f"{arm}{number}", listed)
+                one["beyond"] = one["wall"] - one["training"] / CONCURRENCY
+                one["each"] = (one["beyond"] - one["first"]) / len(trials)
+                found[arm].append(one)
+                shown = ", ".join(f"{name} {value:.2f}" for name, value in one.items())
+                print(f"{arm} {ARMS[arm]}: {shown}", flush=True)
+    print(f"\nmedians of {rounds}, seconds\n\n| | wall | training | beyond | start | each |\n|---|---|---|---|---|---|")
+    for arm, name in ARMS.items():
+        columns = ("wall", "training", "beyond", "first", "each")
+        cells = (f"{statistics.median(one[column] for one in found[arm]):.2f}" for column in columns)
+        print(f"| ({arm}) {name} | {' | '.join(cells)} |")
+
+
+def _run(arm: str, out: Path, listed: Path) -> dict[str, float]:
+    if arm in "cd":
+        script = HERE / ("plain_nni/search.py" if arm == "c" else "plain_optuna.py")
+        before = time.time()
+        done = subprocess.run(
+            [sys.executable, str(script), str(listed), str(CONCURRENCY)], stdout=subprocess.PIPE, text=True, check=True
         )
-        wall = time.perf_counter() - before
-        trained = {record.trial: record.metrics["seconds"] for record in study.trials}
-    order = sorted(clock.ended, key=clock.ended.__getitem__)
-    first = order[0]
-    startup = clock.ended[first] - trained[first] - before
-    last, before_last = clock.ended[order[-1]], clock.ended[order[-2]]
-    tail = (last - before_last) * (workers - 1)
-    slots = (last - before - startup) * workers - tail
-    overhead = (slots - sum(trained.values())) / len(trained)
-    print(
-        f"{workers} workers: wall {wall:.1f} s, start-up {startup:.1f} s, training {sum(trained.values()):.1f} s, "
-        f"overhead {overhead:.3f} s a trial, tail {tail:.1f} s, report and end {before + wall - last:.1f} s",
-        flush=True,
-    )
-    return wall
+        return {**json.loads(done.stdout.splitlines()[-1]), "wall": time.time() - before}
+    command = [str(Path(sys.executable).with_name("stemlab")), "search", str(STUDY), "--out", str(out)]
+    engine = "embedded" if arm == "a" else "nni"
+    before = time.time()
+    with subprocess.Popen([*command, "--engine", engine, "--json"], stdout=subprocess.DEVNULL) as run:
+        first = None
+        while run.poll() is None:
+            if first is None and (out / "records.jsonl").exists():
+                first = time.time()
+            time.sleep(0.02)
+    wall = time.time() - before
+    assert run.returncode == 0
+    seconds = [json.loads(line)["metrics"]["seconds"] for line in (out / "records.jsonl").read_text().splitlines()]
+    assert first is not None
+    return {"wall": wall, "first": first - before - seconds[0], "training": sum(seconds)}
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ Out = Annotated[
         metavar="DIR", help="The study folder; runs/<name>, or the next free runs/<name>-2, ..., unless given."
     ),
 ]
-Engine = Annotated[str | None, typer.Option(help="Who runs the trials: embedded.")]
+Engine = Annotated[str | None, typer.Option(help="Who runs the trials: embedded, nni or ray.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change one value; may be repeated.")
 ]

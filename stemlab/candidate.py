@@ -30,7 +30,9 @@ from .spec import (
     TrialSpec,
 )
 from .spec.base import Spec, parse_pair
-from .spec.files import Document, Location, problems, validate_data
+from .spec.files import Document, Location, problems, show_path, validate_data
+from .spec.relation import read_relation
+from .spec.scope import Scope
 
 _SECTIONS: dict[str, type[Spec]] = {"data": DataSpec, "train": TrainSpec}
 _MODEL_SECTIONS: dict[str, type[Spec]] = {"stem": StemSpec, "body": BodySpec, "match": MatchSpec}
@@ -111,7 +113,8 @@ class Candidates(Generic[S]):
             {"model": study.model, "data": study.data, "train": study.train}, document.source, document.places
         )
         self._every = space.find(self.document)
-        self._check_options()
+        self._relations = tuple(map(read_relation, study.relations or ()))
+        self._check_paths(self._check_options())
         self.holes = self._every
         self.draws: tuple[Point, ...] = ({},)
         if drawn is not None:
@@ -125,27 +128,36 @@ class Candidates(Generic[S]):
 
     def make(self, point: Point) -> Candidate:
         """Return the candidate of a point; InfeasibleError says why there is none."""
-        point = {**point, **self.draws[0]}
+        points = [{**point, **draw} for draw in self.draws]
+        point = points[0]
         filled = space.fill(self._fixed, self._every, point)
         section = "data"
         try:
             data = DataSpec.model_validate(filled["data"])
             section = "train"
             recipes = [TrainSpec.model_validate(filled["train"])]
-            for draw in self.draws[1:]:
-                filled = space.fill(self._fixed, self._every, point := {**point, **draw})
-                recipes.append(TrainSpec.model_validate(filled["train"]))
+            for other in points[1:]:
+                point = other
+                recipes.append(TrainSpec.model_validate(space.fill(self._fixed, self._every, point)["train"]))
             section = "model"
             model = ModelSpec.model_validate(_with_data(filled["model"], data))
         except ValidationError as error:
             plain = space.fill(self.document.data, self._every, point)
             path, message, _ = next(problems(error, plain[section]))
             raise InfeasibleError(message, self._written((section, *path), point)) from None
+        scopes = [
+            (point, {"model": model, "data": data, "train": recipe})
+            for point, recipe in zip(points, recipes, strict=True)
+        ]
+        for each in scopes:
+            self._check_relations(*each)
         try:
             matched = match(model)
         except InfeasibleError as error:
             raise InfeasibleError(str(error), ("model", "match")) from None
         self._check_constraints(matched)
+        for each in scopes:
+            self._check_relations(*each, matched)
         study = self.study
         return Candidate(
             model,
@@ -156,7 +168,7 @@ class Candidates(Generic[S]):
             study.latencies,
             matched,
             self._every,
-            point,
+            points[0],
             self.draws,
         )
 
@@ -222,6 +234,31 @@ class Candidates(Generic[S]):
             if bound.min is not None and value < bound.min:
                 raise InfeasibleError(f"{value:g} is below min {bound.min:g}", ("constraints", name))
 
+    def _check_relations(self, point: Point, specs: dict[str, Spec], matched: MatchResult | None = None) -> None:
+        """Check the relations of fields alone, or, once the model is matched, those that name costs."""
+        relations = [(i, r) for i, r in enumerate(self._relations) if bool(r.quantities) == (matched is not None)]
+        if not relations:
+            return
+        cost = None if matched is None else matched.quantity
+        scope = Scope(space.fill(self.document.data, self._every, point), specs, cost)
+        for index, relation in relations:
+            objection = relation.objection(scope)
+            if objection is not None:
+                raise InfeasibleError(objection, ("relations", index))
+
+    def _check_paths(self, fillings: list[Scope]) -> None:
+        """Refuse a relation that names a field which no filling has. The fillings have, of every hole, each option."""
+        for index, relation in enumerate(self._relations):
+            for path in relation.paths:
+                # What an invalid filling would have by default, once it goes together, is not known.
+                known = all(path[0] in filling.specs for filling in fillings)
+                if known and not any(path in filling for filling in fillings):
+                    names = dict.fromkeys(name for filling in fillings for name in filling.paths())
+                    name = show_path(path)
+                    raise self.document.error(
+                        ("relations", index), f"{relation.text}: there is no {name}{nearest(name, names)}"
+                    )
+
     def _share_what_is_fixed(self) -> Any:
         """Validate the parts without holes once, with file:line for their errors, and put the specs in their place."""
         fixed = dict(self.document.data)
@@ -233,11 +270,13 @@ class Candidates(Generic[S]):
                     parent[name] = validate_data(kind, parent[name], self.document, at)
         return fixed
 
-    def _check_options(self) -> None:
+    def _check_options(self) -> list[Scope]:
         """Refuse an option that is wrong by itself (a misspelt name, say), whatever else is filled in.
 
-        Values that merely do not go together are left to the draws: another filling may do.
+        Values that merely do not go together are left to the draws: another filling may do. The fillings tried are
+        returned.
         """
+        fillings = []
         first: Point = {}
         _open_all(self._every, first)
         for chain in _chains(self._every):
@@ -245,23 +284,26 @@ class Candidates(Generic[S]):
             tries = range(len(hole.options)) if hole.kind == "choice" else (hole.low, hole.high)
             for value in tries:
                 point = {**first, **{outer.name: index for outer, index in chain[:-1]}, hole.name: value}
-                self._check_filled(space.fill(self.document.data, self._every, point), point)
+                fillings.append(self._check_filled(space.fill(self.document.data, self._every, point), point))
         if not self._every:
-            self._check_filled(self.document.data, {})
+            fillings.append(self._check_filled(self.document.data, {}))
+        return fillings
 
-    def _check_filled(self, filled: Any, point: Point) -> None:
+    def _check_filled(self, filled: Any, point: Point) -> Scope:
+        specs: dict[str, Spec] = {}
         for name, kind in (("data", DataSpec), ("train", TrainSpec), ("model", ModelSpec)):
             section = filled[name]
             try:
                 if name == "model":
                     section = _with_data(section, DataSpec.model_validate(filled["data"]))
-                kind.model_validate(section)
+                specs[name] = kind.model_validate(section)
             except InfeasibleError as error:
                 raise self.document.infeasible(self._written(error.path, point), str(error)) from None
             except ValidationError as error:
                 for path, message, is_relation in problems(error, section):
                     if not is_relation:
                         raise self.document.error(self._written((name, *path), point), message) from None
+        return Scope(filled, specs)
 
     def _written(self, path: Location, point: Point) -> Location:
         """Return where a path of the filled document stands in the document with holes."""

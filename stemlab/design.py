@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -21,6 +21,7 @@ from .errors import nearest, one_of, short
 from .fractional import fraction
 from .space import Hole, Point
 from .spec import AblationSettings
+from .spec.claims import level_name
 from .spec.files import Document, Location, show_path
 
 if TYPE_CHECKING:
@@ -214,9 +215,7 @@ def level(path: str, key: str | int, option: Any) -> str:
         return key
     if isinstance(option, dict) and path.rpartition(".")[2] == "stem":
         return stem_label(json.dumps(option, sort_keys=True))
-    if option is None or isinstance(option, bool):
-        return json.dumps(option)
-    return f"{option:g}" if isinstance(option, float) else str(compact(option))
+    return compact(option) if isinstance(option, list | dict) else level_name(option)
 
 
 class _Baseline:
@@ -274,7 +273,7 @@ def _points(
     settings: AblationSettings, holes: tuple[Hole, ...], chosen: _Baseline, document: Document
 ) -> tuple[list[Point], str]:
     """Return how each arm fills the choices, the baseline first, and in words how they were chosen."""
-    choices = tuple(hole for hole in holes if hole.kind == "choice")
+    choices = _choices(holes)
     full = math.prod(_arms(hole) for hole in choices)
     if settings.design == "one_at_a_time":
         points = list(_one_at_a_time(choices, chosen.first))
@@ -290,7 +289,7 @@ def _points(
 
 
 def _arms(hole: Hole) -> int:
-    return sum(math.prod(_arms(h) for h in inner if h.kind == "choice") for inner in hole.inner)
+    return sum(math.prod(map(_arms, _choices(inner))) for inner in hole.inner)
 
 
 def _order(hole: Hole, first: dict[str, int]) -> list[int]:
@@ -298,28 +297,31 @@ def _order(hole: Hole, first: dict[str, int]) -> list[int]:
     return sorted(range(len(hole.options)), key=lambda index: index != first[hole.name])
 
 
-def _full(holes: Sequence[Hole], first: dict[str, int]) -> Iterator[Point]:
-    ways = [
+def _choices(holes: Iterable[Hole]) -> tuple[Hole, ...]:
+    return tuple(hole for hole in holes if hole.kind == "choice")
+
+
+def _ways(
+    holes: Sequence[Hole], first: dict[str, int], within: Callable[[Sequence[Hole], dict[str, int]], Iterator[Point]]
+) -> list[list[Point]]:
+    """Return, for each choice, its options with the ways to fill those within."""
+    return [
         [
             {hole.name: index, **inner}
             for index in _order(hole, first)
-            for inner in _full([h for h in hole.inner[index] if h.kind == "choice"], first)
+            for inner in within(_choices(hole.inner[index]), first)
         ]
         for hole in holes
     ]
-    for parts in product(*ways):
+
+
+def _full(holes: Sequence[Hole], first: dict[str, int]) -> Iterator[Point]:
+    for parts in product(*_ways(holes, first, _full)):
         yield {name: value for part in parts for name, value in part.items()}
 
 
 def _one_at_a_time(holes: Sequence[Hole], first: dict[str, int]) -> Iterator[Point]:
-    ways = [
-        [
-            {hole.name: index, **inner}
-            for index in _order(hole, first)
-            for inner in _one_at_a_time([h for h in hole.inner[index] if h.kind == "choice"], first)
-        ]
-        for hole in holes
-    ]
+    ways = _ways(holes, first, _one_at_a_time)
     base: Point = {name: value for way in ways for name, value in way[0].items()}
     yield base
     for way in ways:

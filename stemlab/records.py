@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -221,16 +222,22 @@ class StudyFolder:
     def _read(self) -> Iterator[TrialRecord]:
         if not self.records_file.exists():
             return
-        lines = self.records_file.read_bytes().split(b"\n")
+        lines = self.records_file.read_bytes().rstrip(b"\n").split(b"\n")
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
                 yield TrialRecord.from_dict(json.loads(line))
             except (ValueError, TypeError) as error:
-                if number == len(lines):  # no newline behind it: still being written, or torn
+                if number == len(lines):  # still being written, or torn: who resumes the study mends it, and says so
                     return
                 raise StudyError(f"{self.records_file}:{number}: not a record: {error}") from None
+
+    def forget_states(self) -> None:
+        """Remove what trials kept to go on from: nobody will."""
+        for state in (self.path / "trials").glob("*/checkpoint.safetensors"):
+            with contextlib.suppress(OSError):
+                state.unlink()
 
     def write_json(self, name: str, data: Any) -> Path:
         """Write one of the folder's JSON files; return its path."""

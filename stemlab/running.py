@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .candidate import Candidates
+from .candidate import Candidate, Candidates
 from .errors import SpecError, StemlabError, StudyError
 from .plan import Plan
 from .records import StudyFolder, TrialRecord
@@ -85,26 +85,35 @@ def search(
     """
     from .engine import tuners
     from .engine.halving import Brackets
-    from .engine.proposer import NniProposer
-    from .engine.quiet import Quiet
+    from .engine.proposer import TunerProposer
+    from .engine.screening import Screened
     from .engine.searching import Progress, Proposals
 
     candidates = load_search(source, changes)
     study = candidates.study
     candidates.require_feasible()
-    tuners.version()
-    watching = reporter or Quiet()
-    with _Run(study, _folder(study.name, out, resume), resume, watching) as run:
+    tuners.require(study.search.tuner)
+    settings = study.search
+    with _Run(study, _folder(study.name, out, resume), resume, reporter) as run:
         # The workers import torch while we import NNI and make the first proposals.
-        runner = run.start(study.search.concurrency * study.search.trials_each)
-        progress = Progress(study.search, NniProposer(candidates), watching.note, run.hours)
-        fidelity = study.search.fidelity
-        by_halves = fidelity is not None and fidelity.kind != "median"
-        trials = Brackets(progress, fidelity, _epochs(study)) if fidelity and by_halves else Proposals(progress)
+        runner = run.start(settings.concurrency * settings.trials_each)
+        proposer = TunerProposer(candidates)
+        if settings.screen is None:
+            progress = Progress(settings, proposer, run.reporter.note, run.hours)
+        else:
+            known = {record.trial: record.screen for record in run.records if record.screen is not None}
+            screened = Screened(proposer, settings.screen, known=known)
+            progress = Progress(settings, screened, run.reporter.note, run.hours, screened.score_of)
+        halves = settings.fidelity if settings.fidelity and settings.fidelity.kind != "median" else None
+        trials = Brackets(progress, halves, _epochs(study)) if halves else Proposals(progress)
         try:
-            return run.loop(trials, runner)
+            done = run.loop(trials, runner)
         finally:
             run.manifest["stopped"] = progress.stopped
+            if settings.screen is not None:
+                run.leave_waiting(screened.waiting)
+        run.folder.forget_states()  # of trials that were stopped early for good
+        return done
 
 
 def ablate(
@@ -124,13 +133,11 @@ def ablate(
     same versions on the same machine, is copied from there and not trained again.
     """
     from .engine.ablating import Cells
-    from .engine.quiet import Quiet
     from .engine.reuse import records_beside
 
     if type(add_seeds) is not int or add_seeds < 0:
         raise SpecError(f"add_seeds (--add-seeds) must be a whole number, 0 or more, got {add_seeds!r}")
     plan = load_ablation(source, changes)
-    watching = reporter or Quiet()
     taken_up = resume or add_seeds > 0
     folder = _folder(plan.study.name, out, taken_up)
     if add_seeds and not (folder / "study.yaml").exists():
@@ -143,7 +150,7 @@ def ablate(
     if study != plan.study:
         plan = load_ablation(study.canonical())
     cells = plan.cells  # before a folder is made: an arm that cannot be had is bad input
-    with _Run(study, folder, taken_up, watching, before) as run:
+    with _Run(study, folder, taken_up, reporter, before) as run:
         runner = run.start(plan.total)
         elsewhere = records_beside(folder, run.manifest) if reuse else {}
         return run.loop(Cells(cells, len(plan.design.arms), study.ablate.seeds), runner, elsewhere)
@@ -189,15 +196,18 @@ class _Run:
     its end, however it ends."""
 
     def __init__(
-        self, study: StudySpec, folder: Path, taken_up: bool, reporter: Reporter, before: StudySpec | None = None
+        self, study: StudySpec, folder: Path, taken_up: bool, reporter: Reporter | None, before: StudySpec | None = None
     ) -> None:
-        from .engine import manifest, slots
+        from .engine import manifest, runners
+        from .engine.quiet import Quiet
+        from .engine.status_file import StatusFile
 
-        self.study, self.taken_up, self.reporter = study, taken_up, reporter
+        self.study, self.taken_up = study, taken_up
+        self.reporter = StatusFile(reporter or Quiet())
         self.before = before or study
         self.folder = StudyFolder(folder)
         # What this machine has not got is said before a folder is made.
-        trials_on = slots.plan(study.engine, 1)[0].describe()
+        trials_on = runners.check(study.engine)
         self.runner: Runner | None = None
         self.manifest: dict[str, Any] = {
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -232,8 +242,16 @@ class _Run:
         """Start the engine, for as many trials at a time as there may be."""
         from .engine import runners
 
-        self.runner = runners.start(self.study.engine, trials, self.folder.path / "trials")
+        keep = self.folder.path / "trials"
+        self.runner = runners.start(self.study.engine, trials, keep, self.reporter.note)
+        self.reporter.page = getattr(self.runner, "page", None)
         return self.runner
+
+    def leave_waiting(self, waiting: Sequence[Candidate]) -> None:
+        """List the candidates that were ordered by a screen and not tried, those that would have come next first."""
+        if waiting:
+            file = self.folder.write_json("waiting.json", [candidate.assignments[0] for candidate in waiting])
+            self.reporter.note(f"{len(waiting)} candidates still waited for their turn; they are listed in {file}")
 
     def hours(self) -> float:
         """Return for how long the study has run, interruptions left out."""
@@ -248,6 +266,7 @@ class _Run:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
+            self.reporter.__exit__()
             if self.runner is not None:
                 self.runner.close()
             self.manifest |= {
@@ -260,6 +279,9 @@ class _Run:
                 best = study.find_best()
                 if best is not None:
                     self.folder.write_json("best.json", best)
+                front = study.find_front()
+                if len(front) > 1:
+                    self.folder.write_json("front.json", front)
                 study.report()
             except StemlabError:
                 if kind is None:  # otherwise a disk that is full, say, has been complained of already

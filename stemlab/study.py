@@ -13,7 +13,7 @@ from .errors import SpecError, StudyError, nearest, one_of, short
 from .plan import Plan
 from .records import StudyFolder, TrialRecord
 from .spec import AblationSpec, ModelSpec, SearchSpec
-from .spec.files import read, validate
+from .spec.files import Document, read, validate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,20 +34,20 @@ class Study:
     @cached_property
     def spec(self) -> SearchSpec | AblationSpec:
         """The study file, resolved."""
-        document = read(self.folder.path / "study.yaml")
-        is_ablation = isinstance(document.data, dict) and "ablate" in document.data
-        return validate(AblationSpec, document) if is_ablation else validate(SearchSpec, document)
+        is_ablation = isinstance(self._document.data, dict) and "ablate" in self._document.data
+        return validate(AblationSpec, self._document) if is_ablation else validate(SearchSpec, self._document)
+
+    @cached_property
+    def _document(self) -> Document:
+        return read(self.folder.path / "study.yaml")
 
     @property
     def objective(self) -> tuple[str, int]:
         """What is sought or compared, and 1 where larger is better, -1 where smaller is."""
         if isinstance(self.spec, SearchSpec):
-            from .analysis.sought import chooser
-
-            first = chooser(self.spec.search)
-            return first.metric, first.sign
-        outcome = self.spec.ablate.outcome
-        return outcome, -1 if outcome.endswith("loss") else 1
+            chief = self.spec.search.chief
+            return chief.metric, chief.sign
+        return self.spec.ablate.outcome, self.spec.ablate.sign
 
     @property
     def trials(self) -> list[TrialRecord]:
@@ -73,7 +73,7 @@ class Study:
     @cached_property
     def design(self) -> Design:
         """The arms and draws of an ablation; StudyError for a search."""
-        return Plan.of(self.ablation, read(self.folder.path / "study.yaml")).design
+        return Plan.of(self.ablation, self._document).design
 
     @property
     def best(self) -> ModelSpec | None:
@@ -93,7 +93,7 @@ class Study:
         frame = sought.values(self.trials, settings)
         names = [objective.metric for objective in settings.objectives]
         found = frame.loc[sought.front(frame, settings.objectives), ["proposal", "label", *names]]
-        first = sought.chooser(settings)
+        first = settings.chief
         return found.sort_values(first.metric, ascending=first.sign < 0, kind="stable", ignore_index=True)
 
     def importance(self) -> Result:
@@ -105,7 +105,7 @@ class Study:
         from .importance import importance
 
         study = self._searched
-        metric = sought.chooser(study.search).metric
+        metric = study.search.chief.metric
         frame = sought.values(self.trials, study.search).dropna(subset=metric)
         filled = sought.filled(self.trials)
         return importance(sought.holes(study), [filled[p] for p in frame["proposal"]], list(frame[metric]))
@@ -116,14 +116,25 @@ class Study:
             raise StudyError(f"{self.folder.path}: this is an ablation, which seeks nothing; see its effects")
         return self.spec
 
+    def find_front(self) -> list[dict[str, Any]]:
+        """Return the Pareto front of a search with several objectives: proposal, objectives and model of each."""
+        if isinstance(self.spec, AblationSpec) or len(self.spec.search.objectives) == 1:
+            return []
+        models = {record.proposal: record.model for record in self.trials}
+        names = [objective.metric for objective in self.spec.search.objectives]
+        return [
+            {"proposal": row["proposal"], **{name: row[name] for name in names}, "model": models[row["proposal"]]}
+            for row in self.front.to_dict("records")
+        ]
+
     def find_best(self) -> dict[str, Any] | None:
         """Return the model of the best proposal, or of the best arm on its best draw, by the validation part."""
         from .analysis import ranking
 
         records = self.trials
         metric, sign = self.objective
-        metric = metric.removeprefix("test_")  # the test part never chooses
         if isinstance(self.spec, AblationSpec):
+            metric = self.spec.ablate.metric  # the test part never chooses
             from .analysis.cells import results
 
             frame = results(self.design, metric, records)

@@ -101,7 +101,7 @@ LIGHT = (
     "spec", "space", "costing", "body_costing", "matching", "candidate", "records", "zoo", "drawing", "analysis",
     "errors", "quantities", "plugins.t2t", "design", "fractional", "plan",
 )  # fmt: skip
-HEAVY = ("torch", "torchvision", "timm", "einops", "nni", "sklearn", "safetensors")
+HEAVY = ("torch", "torchvision", "timm", "einops", "nni", "optuna", "sklearn", "safetensors")
 LAYERS = [
     ("errors", "modules", "published", "quantities"),
     ("spec",),
@@ -122,9 +122,9 @@ def test_analysis_draws_nothing():
     assert offences(("analysis",), ("matplotlib", "jinja2", "stemlab.report")) == []
 
 
-def test_only_the_engine_knows_nni_and_ray():
+def test_only_the_engine_knows_nni_optuna_and_ray():
     others = tuple({m.split(".")[1] for m in FILES if m.startswith("stemlab.")} - {"engine"})
-    assert offences(others, ("nni", "ray")) == []
+    assert offences(others, ("nni", "optuna", "ray")) == []
 
 
 def test_imports_point_down():
@@ -217,7 +217,7 @@ COMMANDS = {
     "ablate": {"file", "--out", "--engine", "--set", "--dry-run", "--resume", "--add-seeds", "--fresh", "--json"},
     "build": {"spec", "--body", "--out", "--export", "--seed", "--diagram", "--json"},
     "cost": {"specs", "--body", "--diagram", "--json"},
-    "doctor": {"--json"},
+    "doctor": {"--machine", "--python", "--key", "--json"},
     "report": {"folder"},
     "schema": {"kind"},
     "search": {"file", "--out", "--trials", "--engine", "--set", "--dry-run", "--resume", "--json"},

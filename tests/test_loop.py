@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemlab.engine.loop import TrialLoop
-from stemlab.engine.proposer import NniProposer
+from stemlab.engine.proposer import TunerProposer
 from stemlab.engine.quiet import Quiet
 from stemlab.engine.searching import Progress, Proposals
 from stemlab.records import StudyFolder, TrialRecord
@@ -45,7 +45,7 @@ class SleepyRunner:
         pass
 
 
-class Watched(NniProposer):
+class Watched(TunerProposer):
     """The real proposer, and a note of what it had been told before each proposal."""
 
     def __init__(self, candidates):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..errors import SpecError, nearest, one_of, short
 from .contrasts import Inner, arm_levels, contrast, contrasted, in_order
 from .paired import holm, interval, sign_flip
+from .resampling import least_p
 from .result import Result
 from .units import units
 
@@ -94,10 +95,10 @@ def _method(n: NDArray[np.int64], confidence: float, modelled: bool, unknown: Se
         f"{confidence:.0%} studentized bootstrap intervals, sign-flip tests, Holm's correction over the table."
     ]
     most = int(n.max(initial=0))
-    least = (n > 0).sum() * 2.0 ** (1 - most)
+    least = least_p(most, int((n > 0).sum()))
     if most > 0 and least > 1 - confidence:
         text.append(
-            f"With {most} units and {len(n)} effects p_corrected cannot be below {min(least, 1.0):.2g} whatever the "
+            f"With {most} units and {len(n)} effects p_corrected cannot be below {least:.2g} whatever the "
             "effects: look at the intervals, or at fewer effects."
         )
     if modelled:

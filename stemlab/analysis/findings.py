@@ -94,13 +94,12 @@ def gather(study: AblationSpec, design: Design, records: Iterable[TrialRecord]) 
 
 def judged(study: AblationSpec, design: Design, trials: Sequence[TrialRecord], frame: Any) -> Result:
     """Return what became of a study's claims; `frame` is that of `cells.results`."""
-    metric = study.ablate.outcome.removeprefix("test_")
     return judge(
         study.claims,
         frame,
         design.levels,
-        validation=metric,
-        sign=-1 if metric == "loss" else 1,
+        validation=study.ablate.metric,
+        sign=study.ablate.sign,
         guessing=guessing(study.ablate.outcome, trials[0].data) if trials else {},
         inner=design.inner,
         confidence=study.ablate.confidence,
@@ -117,7 +116,7 @@ class _Gathering:
         self.frame, self.epochs = frame, epochs
         self.missing: dict[str, str] = {}
         self.confidence, self.baseline = study.ablate.confidence, design.baseline.label
-        self.metric = study.ablate.outcome.removeprefix("test_")
+        self.metric = study.ablate.metric
         self.factors = design.levels
         self.guessing = guessing(study.ablate.outcome, trials[0].data)
         self.sure: dict[str, Any] = {"confidence": self.confidence}

@@ -8,7 +8,7 @@ from scipy import stats
 
 from ..errors import SpecError
 from .checks import need_one_of, need_resamples, need_share
-from .resampling import CORRECTIONS, EXACT_UNITS, Floats, correct, holm, interval, sign_flip
+from .resampling import CORRECTIONS, EXACT_UNITS, Floats, correct, holm, interval, least_p, sign_flip
 from .result import Result
 from .units import against, pairs, unit_of
 
@@ -104,10 +104,10 @@ def _method(n: Floats, unit: str, confidence: float, correction: str, resamples:
         f"p by the {said[test]}, {said[correction]}."
     )
     tests = int((n > 0).sum()) if correction == "holm" else 1
-    least = tests * 2.0 ** (1 - most)
+    least = least_p(most, tests)
     if most > 0 and least > 1 - confidence:
         words += (
-            f" With {most} pairs p is at least {2.0 ** (1 - most):.2g}"
+            f" With {most} pairs p is at least {least_p(most):.2g}"
             + (f" and {least:.2g} once corrected" if tests > 1 else "")
             + f", whatever the difference: {1 - confidence:.2g} is out of reach."
         )

@@ -117,7 +117,7 @@ def _minimal(room: Floats) -> Floats:
     """Return the rows that no other one covers, each once."""
     rows = np.unique(room, axis=0)
     covers = (rows[:, None, :] >= rows[None, :, :]).all(axis=2)
-    return rows[covers.sum(axis=0) == 1]
+    return np.asarray(rows[covers.sum(axis=0) == 1])
 
 
 def _volume(room: Floats) -> float:

@@ -28,6 +28,11 @@ _NOISE = 1e-9
 """What is this much smaller than its kind is what rounding leaves of nothing."""
 
 
+def least_p(pairs: int, tests: int = 1) -> float:
+    """Return the least p that a sign-flip test of so many pairs can give, corrected for so many tests by Holm."""
+    return min(1.0, tests * 2.0 ** (1 - pairs))
+
+
 def interval(
     differences: ArrayLike, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:

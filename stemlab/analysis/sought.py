@@ -22,11 +22,6 @@ COLUMNS = ("proposal", "label", "hours")
 """The columns of `values` before those of the objectives."""
 
 
-def chooser(settings: SearchSettings) -> Objective:
-    """Return the objective that chooses where one must be chosen: the first one that is learned."""
-    return next(objective for objective in settings.objectives if objective.is_learned)
-
-
 def holes(study: SearchSpec) -> tuple[Hole, ...]:
     """Return the holes that a search fills; those that are drawn are not among them."""
     drawn = study.search.draws.over if study.search.draws else ()
@@ -75,7 +70,7 @@ def leading(records: Iterable[TrialRecord], settings: SearchSettings) -> list[di
     They stand in the order of the objective that chooses, equals in that of proposal.
     """
     frame = values(records, settings)
-    first = chooser(settings)
+    first = settings.chief
     rows = frame[front(frame, settings.objectives)].to_dict("records")
     rows.sort(key=lambda row: (-first.sign * row[first.metric], row["proposal"]))
     names = [objective.metric for objective in settings.objectives]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
+from ..errors import EngineError
+from ..spec import SearchSettings
 from ..spec.files import Document
-from ..spec.search import REFUSED_TUNERS, TUNERS
+from ..spec.search import NNI_TUNERS, OPTUNA_TUNERS, REFUSED_TUNERS
 from . import manifest, tuners
 
 _TOY = {"x": {"uniform": [0.0, 1.0]}, "kind": {"choice": ["a", {"b": {"choice": [1, 2, 3]}}]}}
 
 
 def checkup() -> dict[str, Any]:
-    """Return versions, hardware, what torch sees, NNI's tuners, free disk in GiB, and problems with their cures."""
+    """Return versions, hardware, what torch sees, tuners, free disk in GiB, and problems with their cures."""
     problems: list[str] = []
     versions = manifest.versions()
     problems += [f"{name} is missing: pip install {name}" for name, version in versions.items() if version is None]
@@ -30,7 +32,7 @@ def checkup() -> dict[str, Any]:
         "versions": versions,
         "hardware": hardware,
         "torch": torch_sees,
-        "tuners": {**{name: _try(name, problems) for name in TUNERS}, **_refused()},
+        "tuners": _tuners(problems),
         "disk_free_gib": free,
         "problems": problems,
     }
@@ -47,24 +49,30 @@ def _torch(problems: list[str]) -> str:
     return f"cuda, {count} devices" if count else "cpu"
 
 
-def _try(name: str, problems: list[str]) -> str:
+def _tuners(problems: list[str]) -> dict[str, str]:
+    """Return of every tuner whether it works; those of Optuna are optional."""
+    found = {}
+    for name in (*NNI_TUNERS, *OPTUNA_TUNERS):
+        try:
+            _try(name)
+            found[name] = "works"
+        except Exception as error:
+            found[name] = f"fails: {error}"
+            if name in OPTUNA_TUNERS and isinstance(error, EngineError):
+                found[name] = f"optional: {error}"
+            else:
+                problems.append(f"the tuner {name} fails: {type(error).__name__}: {error}")
+    return {**found, **{name: f"does not run: {reason}" for name, reason in REFUSED_TUNERS.items()}}
+
+
+def _try(name: str) -> None:
     """Run a tuner for a few steps over a small nested space."""
     from ..space import find
 
-    holes = find(Document(_TOY, "toy"))
-    try:
-        tuner = tuners.make(name, "maximize", 0, {}, 12)
-        tuner.update_search_space(tuners.to_nni(name, holes))
-        for number in range(8):
-            parameters = tuner.generate_parameters(number)
-            point = tuners.from_nni(holes, parameters)
-            tuner.receive_trial_result(number, parameters, float(point["x"]))
-            tuner.trial_end(number, True)
-    except Exception as error:
-        problems.append(f"NNI's {name} tuner fails: {type(error).__name__}: {error}")
-        return f"fails: {error}"
-    return "works"
-
-
-def _refused() -> dict[str, str]:
-    return {name: f"does not run: {reason}" for name, reason in REFUSED_TUNERS.items()}
+    tuner = tuners.start(SearchSettings(tuner=name), find(Document(_TOY, "toy")))
+    for _ in range(8):
+        answer = tuner.ask()
+        if answer is None:
+            return
+        handle, point = answer
+        tuner.tell(handle, (float(point["x"]),), (0.0,))

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import queue
-import signal
-import subprocess
 import sys
-import tempfile
 import threading
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
 
 from ..errors import EngineError
 from ..records import TrialRecord
 from ..spec import Order
-from .runner import Progress, RunnerClosed, failed
-from .slots import Slot
-from .work import TRAIN, perform, prepare
+from .packing import Pool, memory_needed
+from .runner import RETRIES, Progress, RunnerClosed, failed
+from .slots import Slot, find_gpus
+from .work import TRAIN, perform, prepare, train
+from .worker_process import WorkerDied, WorkerProcess
 
 _STARTS = 3
 """How many workers may die in turn before they are ready; one may be killed by chance, three are a fault."""
-
-RETRIES = 1
-"""How often a trial is run again whose worker died, unless the study says otherwise."""
 
 
 class EmbeddedRunner:
@@ -37,23 +29,29 @@ class EmbeddedRunner:
 
     def __init__(self, slots: list[Slot], keep: Path | None = None, retries: int = RETRIES, work: str = TRAIN) -> None:
         self.slots, self.retries = len(slots), retries
-        self._command = (work, *([] if keep is None else [str(keep)]))
+        self._arguments = (work, *([] if keep is None else [str(keep)]))
         self._closed = threading.Event()
         self._starting = threading.Lock()
         self._all: list[_Worker] = []
-        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self._pool: Pool[_Worker] = Pool(
+            {gpu: slot.room for slot in slots if slot.room is not None for gpu in slot.gpus}
+        )
         for slot in slots:
-            self._idle.put(self._start(slot))
+            self._pool.add(self._start(slot), slot.gpus)
 
     def run(self, order: Order, progress: Progress) -> TrialRecord:
-        """Run one trial in the next idle worker; EngineError where workers die again and again as they start."""
-        worker = self._idle.get()
+        """Run one trial in the next idle worker; EngineError where workers die again and again as they start.
+
+        Where GPUs are shared by memory, it waits for one that has room for the trial.
+        """
+        need = memory_needed(order.trial) if self._pool.rooms else 0
+        worker = self._pool.take(need)
         starts = runs = 0
         try:
             while starts < _STARTS:
                 try:
                     return worker.run(order, progress)
-                except _WorkerDied as death:
+                except WorkerDied as death:
                     if self._closed.is_set():
                         raise RunnerClosed("the study was stopped") from None
                     worker = self._replace(worker)
@@ -66,7 +64,7 @@ class EmbeddedRunner:
             why = (last.log.splitlines() or ["its log is empty"])[-1]
             raise EngineError(f"{_STARTS} workers died as they started ({last.reason}): {why}")
         finally:
-            self._idle.put(worker)
+            self._pool.give_back(worker, worker.slot.gpus, need)
 
     def _replace(self, worker: _Worker) -> _Worker:
         replacement = self._start(worker.slot)
@@ -86,86 +84,18 @@ class EmbeddedRunner:
         with self._starting:
             if self._closed.is_set():
                 raise RunnerClosed("the study was stopped")
-            worker = _Worker(slot, self._command)
+            worker = _Worker(slot, self._arguments)
             self._all.append(worker)
             return worker
 
 
-class _WorkerDied(Exception):
-    def __init__(self, reason: str, log: str, was_ready: bool) -> None:
-        super().__init__(reason)
-        self.reason, self.log, self.was_ready = reason, log, was_ready
+class _Worker(WorkerProcess):
+    """The worker of a slot."""
 
-
-class _Worker:
-    """One process, spoken to in lines of JSON."""
-
-    def __init__(self, slot: Slot, command: tuple[str, ...]) -> None:
+    def __init__(self, slot: Slot, arguments: tuple[str, ...]) -> None:
         self.slot = slot
-        self.ready = False
-        self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
-        self.process = subprocess.Popen(
-            # -P: a torch.py in the user's folder is not torch.
-            [sys.executable, "-P", "-m", "stemlab.engine.worker", *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            env={**os.environ, **slot.environment()},
-            # A group of its own: Ctrl-C reaches us alone, and a kill reaches all that the trial started.
-            process_group=0,
-        )
-
-    def run(self, order: Order, progress: Progress) -> TrialRecord:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            self.process.stdin.write(order.canonical_json().encode() + b"\n")
-            self.process.stdin.flush()
-        except (OSError, ValueError):
-            raise self._death() from None
-        for line in self.process.stdout:
-            event: dict[str, Any] = json.loads(line)
-            if event["event"] == "ready":
-                self.ready = True
-            elif event["event"] == "epoch":
-                progress(event["row"])
-            else:
-                return TrialRecord.from_dict(event["record"])
-        raise self._death()
-
-    def _death(self) -> _WorkerDied:
-        try:
-            code = self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._kill()
-            code = self.process.wait()
-        reason = f"exit code {code}"
-        if code < 0:
-            name = signal.Signals(-code).name
-            reason = f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        return _WorkerDied(reason, self._tail(), self.ready)
-
-    def _tail(self) -> str:
-        try:
-            size = self.log.seek(0, os.SEEK_END)
-            self.log.seek(max(0, size - 4000))
-            return self.log.read().decode(errors="replace").strip()
-        except (OSError, ValueError):
-            return ""
-
-    def _kill(self) -> None:
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            self.process.kill()
-
-    def close(self) -> None:
-        self._kill()
-        self.process.wait()
-        for stream in (self.process.stdin, self.log):
-            if stream is not None:
-                with contextlib.suppress(OSError):  # the pipe broke with the process
-                    stream.close()
+        # -P: a torch.py in the user's folder is not torch.
+        super().__init__([sys.executable, "-P", "-m", "stemlab.engine.worker", *arguments], slot.environment())
 
 
 class InlineRunner:
@@ -174,16 +104,19 @@ class InlineRunner:
     def __init__(self, slot: Slot, keep: Path | None = None) -> None:
         self.slots = 1
         self._slot, self._keep = slot, keep
+        # No environment holds this process to its slot: torch may see more GPUs than are to be used.
+        seen = [gpu.index for gpu in find_gpus()] if slot.gpus else []
+        self._device = f"cuda:{seen.index(slot.gpus[0])}" if slot.gpus else "cpu"
 
     def run(self, order: Order, progress: Progress) -> TrialRecord:
         """Run one trial here."""
         import torch
 
         before = torch.get_num_threads()
-        work = prepare()
+        prepare()
         torch.set_num_threads(self._slot.threads)
         try:
-            return perform(work, order, progress, self._keep)
+            return perform(partial(train, device=self._device), order, progress, self._keep)
         finally:
             torch.set_num_threads(before)
 

@@ -9,6 +9,9 @@ from ..errors import StemlabError
 from ..records import TrialRecord
 from ..spec import Order, TrialSpec
 
+RETRIES = 1
+"""How often a trial is run again whose process or machine died, unless the study says otherwise."""
+
 Progress = Callable[[dict[str, float]], None]
 
 

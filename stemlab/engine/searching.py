@@ -20,9 +20,7 @@ from ..spec import FidelitySpec, Floor, Objective, SearchSettings
 from ..spec.quantity import Quantity
 from .loop import Job
 from .proposer import Proposer
-
-Values = tuple[float, ...]
-"""What a proposal has come to: one value for each objective."""
+from .tuners import Values
 
 
 @dataclass
@@ -134,6 +132,7 @@ class Proposals:
         self.progress, self.settings = progress, progress.settings
         self.total = self.settings.trials * self.settings.trials_each
         self.waiting: deque[Job] = deque()
+        self.unfinished: set[int] = set()
         self.told = 0
 
     def next(self) -> Job | None:
@@ -144,14 +143,16 @@ class Proposals:
 
     def done(self, job: Job, record: TrialRecord) -> None:
         """Take a result; the proposer is told when its turn has come."""
-        self.progress.proposals[job.proposal].records[record.trial] = record
+        proposal = self.progress.proposals[job.proposal]
+        proposal.records[record.trial] = record
+        if proposal.complete():
+            self.unfinished.discard(job.proposal)
 
     def _propose(self) -> bool:
         """Make the next proposal if its turn has come."""
         proposals = self.progress.proposals
         visible = max(0, len(proposals) - 2 * (self.settings.concurrency - 1))
-        unfinished = sum(not p.complete() for p in proposals[-2 * self.settings.concurrency :])
-        if unfinished >= self.settings.concurrency or not all(p.complete() for p in proposals[self.told : visible]):
+        if len(self.unfinished) >= self.settings.concurrency or min(self.unfinished, default=visible) < visible:
             return False
         for proposal in proposals[self.told : visible]:
             self.progress.tell(proposal)
@@ -159,6 +160,7 @@ class Proposals:
         made = self.progress.propose()
         if made is None:
             return False
+        self.unfinished.add(made.number)
         self.waiting.extend(self.progress.jobs(made, floor=self._floor()))
         return True
 

@@ -9,6 +9,16 @@ from dataclasses import dataclass
 
 from ..errors import EngineError
 from ..spec import EngineSpec
+from .packing import room
+
+PROCESSES = "STEMLAB_PROCESSES"
+"""The environment variable that tells a worker how many processes train one trial."""
+
+SHARED = "STEMLAB_SHARED_GPU"
+"""The environment variable that tells a worker, by 1, to leave no memory of its GPU occupied between two trials."""
+
+SHARING = 8
+"""So many trials share a GPU at most where its memory decides: each has a process, and a CUDA context, of its own."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +32,15 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Slot:
-    """Room for one trial at a time: the GPUs it may see (none: the CPU) and its CPU threads."""
+    """Room for one trial at a time: the GPUs it may see (none: the CPU) and its CPU threads.
+
+    `room` is the memory in MiB that the trials of all slots on its GPU may fill together, None where nobody counts. A
+    trial on several GPUs is trained by as many processes.
+    """
 
     gpus: tuple[int, ...]
     threads: int
+    room: int | None = None
 
     def describe(self) -> str:
         """Return what a trial has to itself, in words: results may depend on it."""
@@ -41,6 +56,8 @@ class Slot:
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it cuBLAS is not deterministic
             "OMP_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,
+            PROCESSES: str(max(1, len(self.gpus))),
+            SHARED: "0" if self.room is None else "1",
         }
 
 
@@ -69,8 +86,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def plan(engine: EngineSpec, concurrency: int, gpus: list[Gpu] | None = None) -> list[Slot]:
+def plan(
+    engine: EngineSpec, concurrency: int, gpus: list[Gpu] | None = None, processors: int | None = None
+) -> list[Slot]:
     """Return the slots of a study: GPU slots where there are GPUs and none are refused, else shares of the CPU.
+
+    `gpus` and `processors` (cores) are this machine's unless they are given.
 
     EngineError, at once, where more GPUs are asked for than there are.
     """
@@ -89,12 +110,28 @@ def plan(engine: EngineSpec, concurrency: int, gpus: list[Gpu] | None = None) ->
         )
     if wanted:
         groups = [tuple(there[i : i + wanted]) for i in range(0, len(there) - wanted + 1, wanted)]
-        sharing = 1 if engine.trials_per_gpu == "auto" else engine.trials_per_gpu
-        most = [Slot(group, engine.threads) for _ in range(sharing) for group in groups]
+        if wanted > 1 and engine.workers == 0:
+            raise EngineError("engine.workers (=0): a trial on several GPUs needs processes of its own; leave it out")
+        if engine.trials_per_gpu == "auto":
+            most = _by_memory(engine, concurrency, [gpu for index in there for gpu in gpus if gpu.index == index])
+        else:
+            most = [Slot(group, engine.threads) for _ in range(engine.trials_per_gpu) for group in groups]
     else:
-        most = [Slot((), engine.threads)] * max(1, cores() // engine.threads)
+        most = [Slot((), engine.threads)] * max(1, (processors or cores()) // engine.threads)
     if engine.workers is None:
         return most[:concurrency]
     if wanted and engine.workers > len(most):
         raise EngineError(f"engine.workers (={engine.workers}): the GPUs have room for {len(most)} trials at a time")
     return (most * (engine.workers + 1))[: max(1, engine.workers)]
+
+
+def _by_memory(engine: EngineSpec, concurrency: int, gpus: list[Gpu]) -> list[Slot]:
+    """Return the slots of GPUs that are shared by as many trials as fit."""
+    unknown = [gpu.index for gpu in gpus if gpu.memory_mib == 0]
+    if unknown:
+        raise EngineError(
+            f"engine.trials_per_gpu (=auto): nvidia-smi does not say how much memory GPU {unknown[0]} has; "
+            "set it to a number"
+        )
+    sharing = min(SHARING, -(-(engine.workers or concurrency) // len(gpus)))
+    return [Slot((gpu.index,), engine.threads, room(gpu.memory_mib, sharing)) for _ in range(sharing) for gpu in gpus]

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..records import TrialRecord
 from ..spec import Order
 from .runner import Progress, failed
+from .slots import PROCESSES, SHARED
 
 Work = Callable[[Order, Progress, Path | None], TrialRecord]
 """From an order to its record. The path is a folder where trials may keep their state, None for nowhere."""
@@ -25,22 +26,37 @@ def prepare(name: str = TRAIN) -> Work:
     work: Work = getattr(import_module(module), function)
     if name != TRAIN:
         return work
-    import torch
+    from ..train import settle
 
-    from .. import train  # noqa: F401
-
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    if torch.cuda.is_available():
-        # The same trial is to give the same numbers again; a kernel that cannot do so warns in the log.
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    settle()
     return work
 
 
-def train(order: Order, progress: Progress, keep: Path | None = None) -> TrialRecord:
-    """Train the model of an order."""
-    from ..train import run_trial
+def train(order: Order, progress: Progress, keep: Path | None = None, device: str | None = None) -> TrialRecord:
+    """Train the model of an order, in as many processes as the environment says (slots.Slot)."""
+    from ..train import run_distributed, run_trial
 
-    return run_trial(order.trial, progress, until=order.until, floor=order.floor, keep=keep)
+    processes = int(os.environ.get(PROCESSES, "1"))
+    try:
+        if processes > 1:
+            return run_distributed(order, progress, processes, keep)
+        return run_trial(order.trial, progress, device, until=order.until, floor=order.floor, keep=keep)
+    finally:
+        if os.environ.get(SHARED) == "1":
+            _leave_the_gpu()
+
+
+def _leave_the_gpu() -> None:
+    """Give back what this process still holds of the memory of its GPU, but for the CUDA context."""
+    import gc
+
+    import torch
+
+    from ..data import load_digits
+
+    load_digits.cache_clear()
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def perform(work: Work, order: Order, progress: Progress, keep: Path | None = None) -> TrialRecord:

@@ -13,42 +13,61 @@ import os
 import queue
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 
-def main() -> None:
-    """Serve until stdin ends."""
+def _exit() -> None:
+    os._exit(0)
+
+
+def main(arguments: Sequence[str], end: Callable[[], None] = _exit, silence: float | None = None) -> None:
+    """Serve until stdin ends or, with `silence`, says nothing for that many seconds: an empty line is a sign of life.
+
+    `end` is then called, in whichever thread notices.
+    """
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints goes to the log, not into the protocol
     tasks: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
+    threading.Thread(target=_listen, args=(tasks, end, silence), daemon=True).start()
 
     from ..spec import Order
     from .work import perform, prepare
 
-    work = prepare(sys.argv[1])
-    keep = Path(sys.argv[2]) if len(sys.argv) > 2 else None
-    _send(events, {"event": "ready"})
+    work = prepare(arguments[0])
+    keep = Path(arguments[1]) if len(arguments) > 1 else None
+    _send(events, end, {"event": "ready"})
     while True:
         order = Order.model_validate(json.loads(tasks.get()))
-        record = perform(work, order, lambda row: _send(events, {"event": "epoch", "row": row}), keep)
-        _send(events, {"event": "record", "record": json.loads(record.to_json())})
+        record = perform(work, order, lambda row: _send(events, end, {"event": "epoch", "row": row}), keep)
+        _send(events, end, {"event": "record", "record": json.loads(record.to_json())})
 
 
-def _listen(tasks: queue.SimpleQueue[str]) -> None:
+def _listen(tasks: queue.SimpleQueue[str], end: Callable[[], None], silence: float | None) -> None:
+    heard = threading.Event()
+    if silence is not None:
+        threading.Thread(target=_watch, args=(heard, end, silence), daemon=True).start()
     for line in sys.stdin:
-        tasks.put(line)
-    os._exit(0)
+        heard.set()
+        if line.strip():
+            tasks.put(line)
+    end()
 
 
-def _send(events: TextIO, event: dict[str, Any]) -> None:
+def _watch(heard: threading.Event, end: Callable[[], None], silence: float) -> None:
+    while heard.wait(silence):
+        heard.clear()
+    end()
+
+
+def _send(events: TextIO, end: Callable[[], None], event: dict[str, Any]) -> None:
     try:
         events.write(json.dumps(event) + "\n")
         events.flush()
     except BrokenPipeError:
-        os._exit(0)
+        end()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -52,3 +52,11 @@ class GradientNorms(StepProbe):
     def summary(self) -> dict[str, Any]:
         """Return the largest norms of the run, of all the steps where they were finite."""
         return {f"{name}_grad_max": largest for name, largest in self.largest.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Return the largest norms so far."""
+        return {"largest": self.largest}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what `state` returned."""
+        self.largest = dict(state["largest"])

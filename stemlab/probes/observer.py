@@ -52,6 +52,15 @@ class Observer:
         """Return the columns that the probes add to the curve."""
         return {name: value for probe in self.steps for name, value in probe.columns().items()}
 
+    def state(self) -> list[dict[str, Any]]:
+        """Return, between two epochs, what `restore` needs to go on: a JSON document."""
+        return [probe.state() for probe in self.steps]
+
+    def restore(self, state: list[dict[str, Any]]) -> None:
+        """Take up what `state` returned, of an observer of the same trial."""
+        for probe, kept in zip(self.steps, state, strict=True):
+            probe.restore(kept)
+
     def finish(self, failure: str | None) -> dict[str, Any]:
         """Measure the trained model; return what all probes found. A model that has diverged is not measured."""
         found = {name: value for probe in self.steps for name, value in probe.summary().items()}

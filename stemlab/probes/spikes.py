@@ -68,3 +68,12 @@ class LossSpikes(StepProbe):
     def summary(self) -> dict[str, Any]:
         """Return loss_spikes: how many of all steps were."""
         return {"loss_spikes": self.total}
+
+    def state(self) -> dict[str, Any]:
+        """Return the losses that the next one is compared with, and the count so far."""
+        return {"recent": list(self.recent), "total": self.total}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what `state` returned."""
+        self.recent.extend(state["recent"])
+        self.total = state["total"]

@@ -26,3 +26,10 @@ class StepProbe:
     def summary(self) -> dict[str, Any]:
         """Return what the record keeps of the whole run."""
         return {}
+
+    def state(self) -> dict[str, Any]:
+        """Return, between two epochs, what `restore` needs to go on: a JSON document."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what `state` returned."""

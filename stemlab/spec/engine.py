@@ -28,10 +28,10 @@ class MachineSpec(Spec):
 class KubernetesSpec(Spec):
     """What NNI's Kubernetes service (FrameworkController) needs: an image that has stemlab, and shared storage."""
 
-    image: Text
+    image: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,499}$")]
     namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] = "default"
-    nfs_server: Text
-    nfs_path: Annotated[str, Field(pattern=r"^/[^\x00-\x1f]{0,999}$")]
+    nfs_server: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:_-]{0,253}$")]
+    nfs_path: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]{0,999}$")]
     cpu: PositiveInt = 4
     memory_mib: PositiveInt = 16384
 

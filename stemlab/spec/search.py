@@ -106,13 +106,17 @@ class FidelitySpec(Spec):
     warmup: PositiveInt = 5
 
 
+Screen = Literal["synflow", "naswot", "jacob_cov", "snip", "grad_norm"]
+"""The scores of untrained models (docs/relations_and_screens.md)."""
+
+
 class ScreenSpec(Spec):
     """A score that costs no training and orders candidates: of `pool` waiting ones, the best scored is tried first.
 
     None is dropped: those that wait when the search ends are listed in the study folder.
     """
 
-    by: Literal["synflow", "naswot"]
+    by: Screen
     pool: Annotated[PositiveInt, Field(ge=2)] = 8
 
 
@@ -126,6 +130,9 @@ class StopSpec(Spec):
     patience: PositiveInt | None = None
     max_hours: Annotated[Number, Field(gt=0)] | None = None
     max_trials: PositiveInt | None = None
+
+
+Probability = Annotated[Number, Field(ge=0, le=1)]
 
 
 class TpeOptions(Spec):
@@ -145,28 +152,100 @@ class EvolutionOptions(Spec):
     population_size: PositiveInt | None = None
 
 
+class GpOptions(Spec):
+    """NNI's options of its Gaussian process: `xi` and `kappa` are what its utility takes, larger ones explore more."""
+
+    utility: Literal["ei", "ucb", "poi"] | None = None
+    kappa: Annotated[Number, Field(ge=0)] | None = None
+    xi: Annotated[Number, Field(ge=0)] | None = None
+    nu: Annotated[Number, Field(gt=0)] | None = None
+    alpha: Annotated[Number, Field(gt=0)] | None = None
+    cold_start_num: PositiveInt | None = None
+    selection_num_warm_up: PositiveInt | None = None
+
+
+class OptunaTpeOptions(Spec):
+    """Optuna's options of its TPE. `multivariate` (the default) models the holes together, not each by itself."""
+
+    n_startup_trials: PositiveInt | None = None
+    n_ei_candidates: PositiveInt | None = None
+    multivariate: bool | None = None
+
+
+class OptunaGpOptions(Spec):
+    """Optuna's options of its Gaussian process; `deterministic_objective`: results carry no noise."""
+
+    n_startup_trials: PositiveInt | None = None
+    deterministic_objective: bool | None = None
+
+
+class OptunaCmaesOptions(Spec):
+    """Optuna's options of CMA-ES; `with_margin` keeps whole numbers from being stuck."""
+
+    n_startup_trials: PositiveInt | None = None
+    sigma0: Annotated[Number, Field(gt=0)] | None = None
+    popsize: Annotated[PositiveInt, Field(ge=2)] | None = None
+    with_margin: bool | None = None
+
+
+class OptunaNsga2Options(Spec):
+    """Optuna's options of NSGA-II."""
+
+    population_size: Annotated[PositiveInt, Field(ge=2)] | None = None
+    mutation_prob: Probability | None = None
+    crossover_prob: Probability | None = None
+    swapping_prob: Probability | None = None
+
+
+class OptunaQmcOptions(Spec):
+    """Optuna's options of quasi-random points, which cover the numbers more evenly than random ones."""
+
+    qmc_type: Literal["sobol", "halton"] | None = None
+    scramble: bool | None = None
+
+
 class NoOptions(Spec):
     """A tuner that takes none."""
 
 
-TUNERS: dict[str, type[Spec]] = {
+NNI_TUNERS: dict[str, type[Spec]] = {
     "tpe": TpeOptions,
     "random": NoOptions,
     "grid": NoOptions,
     "evolution": EvolutionOptions,
+    "gp": GpOptions,
 }
-"""The tuners that run, and what their options may be."""
+"""NNI's tuners that run, and what their options may be."""
+
+OPTUNA_TUNERS: dict[str, type[Spec]] = {
+    "optuna_tpe": OptunaTpeOptions,
+    "optuna_gp": OptunaGpOptions,
+    "optuna_cmaes": OptunaCmaesOptions,
+    "optuna_nsga2": OptunaNsga2Options,
+    "optuna_qmc": OptunaQmcOptions,
+}
+"""Optuna's samplers, of the extra `optuna`, and what their options may be."""
+
+TUNERS = {**NNI_TUNERS, **OPTUNA_TUNERS}
+"""All tuners that run."""
+
+ONE_OBJECTIVE = ("optuna_cmaes",)
+"""Tuners that cannot seek several objectives."""
 
 REFUSED_TUNERS = {
-    "anneal": "it needs hyperopt 0.1.2, which does not run on current Python",
-    "bohb": "its dispatcher dies on the first metric (NNI issue 5263)",
-    "gp": "it breaks on current scipy",
-    "hyperband": "its dispatcher dies on the first metric (NNI issue 5263)",
-    "metis": "it breaks on current scipy",
-    "ppo": "it needs TensorFlow 1",
-    "smac": "its packages do not build on current Python",
+    "anneal": "it needs hyperopt 0.1.2, which does not run on current Python; evolution also changes what did well",
+    "batch": "it tries a list of whole settings; make the list one choice hole and use grid",
+    "bohb": "its dispatcher dies on the first metric (NNI issue 5263); use optuna_tpe and fidelity: {kind: hyperband}",
+    "curvefitting": "it stops trials, it does not propose them; use fidelity: {kind: median}",
+    "dngo": "it needs pybnn, which is no longer kept; use gp or optuna_gp",
+    "hyperband": "its dispatcher dies on the first metric (NNI issue 5263); use fidelity: {kind: hyperband}",
+    "medianstop": "it stops trials, it does not propose them; use fidelity: {kind: median}",
+    "metis": "it takes no seed and knows no log_uniform holes; use gp or optuna_gp",
+    "pbt": "it changes a trial's recipe while it trains, so that no spec says what was trained; use evolution",
+    "ppo": "it needs TensorFlow 1; use evolution",
+    "smac": "its packages do not build on current Python; use gp or optuna_gp",
 }
-"""Tuners that NNI 3.0 lists and that do not run, with the reason."""
+"""Tuners, assessors and advisors that NNI 3.0 lists and that do not run here, with the reason and what to use."""
 
 
 def _parse_tuner(value: Any) -> str:
@@ -208,6 +287,11 @@ class SearchSettings(Spec):
         return self.objective if isinstance(self.objective, tuple) else (self.objective,)
 
     @property
+    def chief(self) -> Objective:
+        """The first objective that is of the trained model: what proposals are ranked by."""
+        return next(objective for objective in self.objectives if objective.is_learned)
+
+    @property
     def trials_each(self) -> int:
         """How many trials a proposal has: one for each draw and seed."""
         return len(self.seeds) * (self.draws.count if self.draws else 1)
@@ -219,6 +303,8 @@ class SearchSettings(Spec):
         names = [objective.metric for objective in self.objectives]
         if len(set(names)) < len(names):
             raise spec_error(f"objectives must differ, got {', '.join(names)}", at=("objective",))
+        if len(names) > 1 and self.tuner in ONE_OBJECTIVE:
+            raise relation_error(f"{self.tuner} seeks one objective, not {len(names)}", at=("tuner",))
         return self
 
     @model_validator(mode="after")

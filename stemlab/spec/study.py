@@ -13,6 +13,7 @@ from .engine import EngineSpec
 from .latency import Latency, LatencySpec
 from .probes import Probes
 from .quantity import Quantity
+from .relation import Relations
 from .search import SearchSettings
 from .seeds import Seeds
 
@@ -41,6 +42,16 @@ class AblationSettings(Spec):
     outcome: Outcome = "test_top1"
     confidence: Annotated[Number, Field(gt=0, lt=1)] = 0.95
 
+    @property
+    def metric(self) -> str:
+        """The outcome as the validation part has it: what may choose."""
+        return self.outcome.removeprefix("test_")
+
+    @property
+    def sign(self) -> int:
+        """1 where a larger outcome is better, -1 where a smaller is."""
+        return -1 if self.metric == "loss" else 1
+
     @model_validator(mode="after")
     def _agrees(self) -> AblationSettings:
         if self.design == "fractional" and self.resolution is None:
@@ -55,7 +66,8 @@ class StudySpec(Spec):
 
     `model`, `data` and `train` are documents in which any value may be a hole: `{choice: [...]}`,
     `{int: [lo, hi]}`, `{uniform: [lo, hi]}` or `{log_uniform: [lo, hi]}`. The options of a choice may have names:
-    `{choice: {name: option, ...}}`. `constraints` bound quantities of the matched model, `latency` measured times.
+    `{choice: {name: option, ...}}`. `constraints` bound quantities of the matched model, `latency` measured times;
+    `relations` are comparisons between fields and costs that have to hold (docs/relations_and_screens.md).
     `probes` says what to measure of each model, beside how well it does.
     """
 
@@ -64,6 +76,7 @@ class StudySpec(Spec):
     data: dict[str, Any]
     train: dict[str, Any] = {}
     constraints: dict[Quantity, Bound] = {}
+    relations: Relations | None = None
     latency: LatencySpec | None = None
     probes: Probes = None
     engine: EngineSpec = EngineSpec()

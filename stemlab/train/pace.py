@@ -11,7 +11,7 @@ from ..builders import build_model
 from ..data import Part, load_digits
 from ..matching import match
 from ..spec import TrialSpec
-from .trial import Run, evaluate
+from .run import Run, evaluate
 
 _STEPS = 6
 

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
+import gc
 import math
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn import functional as F
 
 from ..builders import build_model
-from ..data import Part, load_digits
+from ..data import load_digits
+from ..errors import StemlabError
 from ..matching import match
 from ..probes import Observer
-from ..records import TrialRecord
-from ..spec import Floor, TrainSpec, TrialSpec
-from . import recipe
+from ..records import Status, TrialRecord
+from ..spec import Floor, Order, TrialSpec
+from . import latency
+from .checkpoint import Checkpoint
+from .ranks import ALONE, Ranks
+from .run import JUDGED, Run, evaluate, full_batch
+from .stopping import divergence, shortfall
 
 Progress = Callable[[dict[str, Any]], None]
-
-EXPLODED = 10.0
-"""A run whose mean loss over an epoch exceeds this many times that of guessing has exploded."""
 
 
 def run_trial(
@@ -39,127 +40,190 @@ def run_trial(
     """Train the trial's model and return its record; a run that diverges is a result like any other.
 
     Everything random follows from `trial.seed`: the same trial gives the same numbers on the same machine with the
-    same number of threads. `progress` gets each row of the curve, and how many `epochs` there will be.
+    same number of threads, and torch's own generator is left as it was. `progress` gets each new row of the curve, and
+    how many `epochs` there will be.
+
+    Behind epoch `until` the trial pauses: its record is "pruned", and its state waits in the folder `keep` until it is
+    run again. It then goes on from there, to the numbers of a run that never paused. Once it falls below the `floor`
+    it is stopped for good.
+
+    Where the memory does not hold a batch, the trial begins anew with half as many images at a time and the gradients
+    added up, as often as needed; the metric `micro_batch` says how many it came to.
+
+    Latencies that the trial asks for are measured first; outside their bounds it is "infeasible", and not trained.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    data, spec = load_digits(trial.data, device), trial.train
-    settled = match(trial.model)
-    model = build_model(settled.model, seed=trial.seed).to(device)
-    observer = Observer(trial, model, data) if trial.probes else None
-    run = Run(model, spec, trial.seed, data.train, observer)
+    return Training(Order(trial=trial, until=until, floor=floor), progress, device, keep).run()
 
-    started = time.perf_counter()
-    curve: list[dict[str, Any]] = []
-    failure = None
-    training = 0.0
-    for epoch in range(1, spec.epochs + 1):
-        before = time.perf_counter()
-        train_loss = run.epoch()
-        training += time.perf_counter() - before
-        measured = observer.end_epoch() if observer else {}
-        failure = _divergence(train_loss, epoch, trial.model.classes)
-        if failure:
-            break
-        top1, loss = evaluate(model, data.validation, spec)
-        if not math.isfinite(loss):
-            failure = f"the validation loss became {loss} in epoch {epoch}"
-            break
-        curve.append({"epoch": epoch, "lr": run.lr, "train_loss": train_loss, "loss": loss, "top1": top1, **measured})
-        if progress:
-            progress({**curve[-1], "epochs": spec.epochs})
 
-    metrics: dict[str, float] = {}
-    if not failure:
-        test_top1, test_loss = evaluate(model, data.test, spec)
-        last = curve[-1]
-        metrics = {
-            "top1": last["top1"],
-            "top1_error": 1 - last["top1"],
-            "loss": last["loss"],
-            "test_top1": test_top1,
+class Training:
+    """The training that an order asks for, by this process or by several (`ranks`) that do the same in step.
+
+    `micro` is how many images each takes at a time.
+    """
+
+    def __init__(
+        self, order: Order, progress: Progress | None, device: str, keep: Path | None, ranks: Ranks = ALONE
+    ) -> None:
+        self.began = time.perf_counter()
+        self.trial, self.until, self.floor = order.trial, order.until, order.floor
+        self.progress, self.device, self.ranks = progress, device, ranks
+        self.settled = match(self.trial.model)
+        self.data = load_digits(self.trial.data, device)
+        self.share = self.micro = -(-full_batch(self.trial) // ranks.count)
+        self.place = Checkpoint(keep, self.trial, device, ranks.count) if keep else None
+        self.saved = self.place.load() if self.place else None
+        self.latencies: dict[str, float] = dict(self.saved[1]["latencies"]) if self.saved else {}
+
+    def run(self, micro: int | None = None) -> TrialRecord:
+        """Train and return the record: with `micro` images at a time from the beginning, or as many as memory holds.
+
+        Of several processes the first one's record counts; torch's OutOfMemoryError is raised where one of them has
+        too little memory.
+        """
+        self._set(micro)
+        kind = torch.device(self.device)
+        with torch.random.fork_rng(devices=[kind] if kind.type == "cuda" else []):
+            return self._infeasible() or self._fitting()
+
+    def _set(self, micro: int | None) -> None:
+        if micro is not None:
+            self.saved, self.micro = None, micro
+        elif self.saved:
+            self.micro = self.saved[1]["micro"]
+
+    def _infeasible(self) -> TrialRecord | None:
+        """Measure the latencies where they have not been; return the record of a trial that is outside its bounds."""
+        spec, objection = self.trial.latency, None
+        if spec is not None and self.ranks.rank == 0:
+            if not self.latencies:
+                self.latencies = latency.measure(self.settled.model, self.trial.train, spec.batch, self.device)
+            objection = latency.objection(spec, self.latencies)
+        # Others may not go on, or write what is still to be read, before all have come here.
+        if not self.ranks.any(objection is not None, self.device):
+            return None
+        return self._record("infeasible", {"seconds": time.perf_counter() - self.began}, error=objection)
+
+    def _fitting(self) -> TrialRecord:
+        """Train with as much of a batch at a time as the memory holds."""
+        while True:
+            try:
+                return self._attempt()
+            except torch.cuda.OutOfMemoryError as error:
+                if self.ranks.count > 1:
+                    raise
+                if self.micro == 1:
+                    raise StemlabError(f"out of memory with one image at a time: {error}") from error
+            # Not in the handler: the error's traceback holds all that has to go.
+            self._set((self.micro + 1) // 2)
+            gc.collect()
+            torch.cuda.empty_cache()
+
+    def _attempt(self) -> TrialRecord:
+        trial, spec, data = self.trial, self.trial.train, self.data
+        run, curve, timed = self._begin()
+        model, observer, kept = run.model, run.observer, run.epochs
+        judged = JUDGED if self.micro == self.share else self.micro
+        failure = None
+        for epoch in range(1, spec.epochs + 1):
+            if epoch > kept:
+                before = time.perf_counter()
+                train_loss = run.epoch()
+                timed["training"] += time.perf_counter() - before
+                measured = observer.end_epoch() if observer else {}
+                failure = divergence(train_loss, epoch, trial.model.classes)
+                if failure:
+                    break
+                top1, loss = evaluate(model, data.validation, spec, judged, self.ranks)
+                if not math.isfinite(loss):
+                    failure = f"the validation loss became {loss} in epoch {epoch}"
+                    break
+                row = {"epoch": epoch, "lr": run.lr, "train_loss": train_loss, "loss": loss, "top1": top1, **measured}
+                curve.append(row)
+                if self.progress:
+                    self.progress({**row, "epochs": spec.epochs})
+            short = shortfall(self.floor, curve[:epoch])
+            if short:
+                self._forget()
+                return self._trained("pruned", run, curve[:epoch], timed, error=short)
+            if epoch == self.until and epoch < spec.epochs:
+                if epoch > kept:
+                    self._keep(run, curve, timed)
+                return self._trained("pruned", run, curve[:epoch], timed, until=epoch)
+
+        test: dict[str, float] = {}
+        if not failure:
+            test_top1, test_loss = evaluate(model, data.test, spec, judged, self.ranks)
+            test = {"test_top1": test_top1, **({"test_loss": test_loss} if math.isfinite(test_loss) else {})}
+        found = observer.finish(failure) if observer else {}
+        self._forget()
+        return self._trained("diverged" if failure else "ok", run, curve, timed, test, error=failure, probes=found)
+
+    def _begin(self) -> tuple[Run, list[dict[str, Any]], dict[str, float]]:
+        """Return a run, its curve so far and the seconds it has had: as they were kept, or at their beginning."""
+        trial = self.trial
+        model = build_model(self.settled.model, seed=trial.seed).to(self.device)
+        observer = Observer(trial, model, self.data) if trial.probes and self.ranks.rank == 0 else None
+        run = Run(model, trial.train, trial.seed, self.data.train, observer, self.micro, self.ranks)
+        if self.saved:
+            tensors, document = self.saved
+            try:
+                run.restore(tensors, document["run"])
+            except (KeyError, ValueError, RuntimeError):  # the state of another model: a plug-in's layer has changed
+                self.saved = None
+                return self._begin()
+            return run, list(document["curve"]), dict(document["timed"])
+        return run, [], {"training": 0.0, "before": 0.0}
+
+    def _keep(self, run: Run, curve: list[dict[str, Any]], timed: dict[str, float]) -> None:
+        if self.place is None or self.ranks.rank:
+            return
+        tensors, state = run.state()
+        document = {
+            "run": state,
+            "curve": curve,
+            "micro": run.micro,
+            "latencies": self.latencies,
+            "timed": {**timed, "before": self._seconds(timed)},
         }
-        if math.isfinite(test_loss):
-            metrics["test_loss"] = test_loss
-    metrics["seconds"] = time.perf_counter() - started
-    metrics["images_per_second"] = run.images / training if training else 0.0
-    return TrialRecord.of(
-        trial,
-        "diverged" if failure else "ok",
-        metrics=metrics,
-        cost=settled.cost.as_dict(),
-        match=settled.as_dict(),
-        curve=curve,
-        error=failure,
-        probes=observer.finish(failure) if observer else {},
-    )
+        try:
+            self.place.save(tensors, document)
+        except OSError as error:
+            self.place.remove()
+            warnings.warn(f"{self.place.path}: cannot be written: {error}; the trial will begin anew", stacklevel=2)
 
+    def _forget(self) -> None:
+        if self.place is not None and self.ranks.rank == 0:
+            self.place.remove()
 
-def _divergence(loss: float, epoch: int, classes: int) -> str | None:
-    if not math.isfinite(loss):
-        return f"the training loss became {loss} in epoch {epoch}"
-    if loss > EXPLODED * math.log(max(2, classes)):
-        return f"the training loss exploded to {loss:.3g} in epoch {epoch}"
-    return None
+    def _seconds(self, timed: dict[str, float]) -> float:
+        return timed["before"] + time.perf_counter() - self.began
 
+    def _trained(
+        self,
+        status: Status,
+        run: Run,
+        curve: list[dict[str, Any]],
+        timed: dict[str, float],
+        test: dict[str, float] | None = None,
+        **rest: Any,
+    ) -> TrialRecord:
+        metrics: dict[str, float] = {}
+        if status != "diverged":
+            last = curve[-1]
+            metrics = {"top1": last["top1"], "top1_error": 1 - last["top1"], "loss": last["loss"], **(test or {})}
+        if run.micro < self.share:
+            metrics["micro_batch"] = run.micro
+        metrics["seconds"] = self._seconds(timed)
+        metrics["images_per_second"] = run.images / timed["training"] if timed["training"] else 0.0
+        return self._record(status, metrics, curve=curve, **rest)
 
-class Run:
-    """A model on its way: optimizer, schedule and the order of the images."""
-
-    def __init__(self, model: nn.Module, spec: TrainSpec, seed: int, part: Part, observer: Observer | None) -> None:
-        self.model, self.spec, self.part, self.observer = model, spec, part, observer
-        self.batch = min(spec.batch_size, len(part))
-        self.steps = len(part) // self.batch
-        self.optimizer = recipe.optimizer(model, spec)
-        self.schedule = recipe.schedule(self.optimizer, spec, self.steps)
-        self.order = torch.Generator().manual_seed(seed)
-        self.updates = self.images = 0
-
-    @property
-    def lr(self) -> float:
-        """The learning rate of the next update."""
-        return float(self.optimizer.param_groups[0]["lr"])
-
-    def epoch(self) -> float:
-        """Train one pass, the incomplete last batch left out; return the mean loss."""
-        self.model.train()
-        order = torch.randperm(len(self.part), generator=self.order).to(self.part.labels.device)
-        total = torch.zeros((), device=self.part.labels.device)
-        for chosen in order[: self.steps * self.batch].split(self.batch):
-            with _autocast(self.spec, chosen):
-                logits = self.model(self.part.images[chosen])
-                loss = F.cross_entropy(
-                    logits.float(), self.part.labels[chosen], label_smoothing=self.spec.label_smoothing
-                )
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if self.observer:
-                self.observer.before_step(loss)
-            if self.spec.clip_grad is not None:
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip_grad)
-            self.optimizer.step()
-            if self.observer:
-                self.observer.after_step()
-            self.updates += 1
-            self.images += len(chosen)
-            self.schedule.step_update(self.updates)
-            total += loss.detach()
-        return float(total) / self.steps
-
-
-@torch.inference_mode()
-def evaluate(model: nn.Module, part: Part, spec: TrainSpec, batch: int = 512) -> tuple[float, float]:
-    """Return top-1 accuracy (0..1) and mean cross-entropy of a model on a part of the data."""
-    model.eval()
-    right = loss = 0.0
-    for images, labels in zip(part.images.split(batch), part.labels.split(batch), strict=True):
-        with _autocast(spec, images):
-            logits = model(images).float()
-        right += float((logits.argmax(1) == labels).sum())
-        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-    return right / len(part), loss / len(part)
-
-
-def _autocast(spec: TrainSpec, tensor: torch.Tensor) -> Any:
-    if spec.precision == "bf16":
-        return torch.autocast(tensor.device.type, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
+    def _record(self, status: Status, metrics: dict[str, float], **rest: Any) -> TrialRecord:
+        return TrialRecord.of(
+            self.trial,
+            status,
+            metrics={**metrics, **self.latencies},
+            cost=self.settled.cost.as_dict(),
+            match=self.settled.as_dict(),
+            **rest,
+        )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...analysis.findings import Findings
+from ...analysis.resampling import least_p
 from ..numbers import count
 from .columns import p_value
 from .design_words import listed
@@ -89,7 +90,7 @@ class _Said:
         seen = f"the largest difference is {self._amount(row)}, of “{row['arm']}” (corrected p = {p})"
         if n < 2:
             return f"{seen}, and one {self.found.unit} alone says nothing of chance"
-        if 2 * len(rows) / 2**n >= self.found.level:  # what the sign-flip test and Holm's correction can reach
+        if least_p(n, len(rows)) >= self.found.level:  # what the sign-flip test and Holm's correction can reach
             return f"{seen}; {count(n, 'pair')} are too few for any test to tell, so the intervals must speak"
         return f"{seen}, with {count(n, 'pair')}"
 

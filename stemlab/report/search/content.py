@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from ...analysis import ranking
 from ...analysis.labels import label
-from ...analysis.sought import chooser
 from ...records import StudyFolder, TrialRecord
 from ...spec import DataSpec, SearchSettings, SearchSpec
 from ...spec.files import read, validate
@@ -89,8 +88,7 @@ def gather(folder: StudyFolder) -> Content:
     written = folder.path / "study.yaml"
     study = validate(SearchSpec, read(written))
     settings = study.search
-    first = chooser(settings)
-    metric, sign = first.metric, first.sign
+    metric, sign = settings.chief.metric, settings.chief.sign
     everything = folder.records()
     records = ranking.latest(everything)
     ranked = ranking.rank(records, metric, sign, settings.judge)

@@ -147,7 +147,7 @@ def _new_on_front(scaled: Any) -> Any:
 
 
 def _best_so_far(folder: StudyFolder, study: SearchSpec, values: Any) -> Section:
-    objective = sought.chooser(study.search)
+    objective = study.search.chief
     gains = values[objective.metric].to_numpy(dtype=float)
     heading = "How the best was found"
     if np.isfinite(gains).sum() < 2:
@@ -191,7 +191,7 @@ def _running(name: str, values: Any, objective: Objective) -> Best:
 
 
 def _importance(study: SearchSpec, values: Any, records: list[TrialRecord]) -> Section:
-    metric = sought.chooser(study.search).metric
+    metric = study.search.chief.metric
     known, filled = values.dropna(subset=metric), sought.filled(records)
     heading = "What mattered"
     if len(known) < 2:
