@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from planted_searches import plant_search
 
+from stemlab import Study
 from stemlab.analysis.labels import label, stem_label
 from stemlab.analysis.ranking import best, latest, pareto, rank, to_frame
 from stemlab.errors import SpecError, StudyError
@@ -458,3 +460,122 @@ def test_importing_the_report_is_cheap() -> None:
     code = f"import sys, stemlab.report; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+# What a search found
+
+
+def heading(content: Any, name: str) -> Any:
+    return next(section for section in content.sections if section.name == name)
+
+
+def test_the_best_so_far_is_drawn_against_what_chance_would_have_made_of_it(tmp_path: Path) -> None:
+    content = gather(plant_search(tmp_path / "tpe", 20))
+    (picture,) = heading(content, "progress").pictures
+    assert "the same results in a random order, expected" in picture.svg
+    assert "That is no random search" in picture.caption
+    (picture,) = heading(gather(plant_search(tmp_path / "alone" / "r", 20, tuner="random")), "progress").pictures
+    assert "best of n random draws, expected" in picture.svg
+
+
+def test_a_random_search_beside_is_drawn_too(tmp_path: Path) -> None:
+    folder = plant_search(tmp_path / "tpe", 20)
+    plant_search(tmp_path / "other objective", 30, tuner="random", objective={"minimize": "loss"})
+    plant_search(tmp_path / "other seeds", 30, tuner="random", seeds=[1])
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "study.yaml").write_text("tuner: random\n{")
+    (picture,) = heading(gather(folder), "progress").pictures
+    assert "random search (" not in picture.svg
+    plant_search(tmp_path / "chance", 25, tuner="random")
+    (picture,) = heading(gather(folder), "progress").pictures
+    assert "random search (chance)" in picture.svg
+    assert "best of n random draws, expected" in picture.svg
+
+
+def test_what_became_of_trials_is_told_in_words(tmp_path: Path) -> None:
+    def fate(number: int, given: dict[str, Any]) -> dict[str, Any]:
+        if number < 3:
+            return {"status": "pruned", "until": 2, "curve": given["curve"][:2]}
+        if number < 5:
+            return {"status": "pruned", "curve": given["curve"][:3]}
+        if number == 5:
+            return {"status": "infeasible", "metrics": {"latency": 12.34, "stem_latency": 3.0}, "curve": []}
+        return {"metrics": {**given["metrics"], "latency": 5.0}}
+
+    fidelity = {"kind": "halving"}
+    folder = plant_search(tmp_path / "run", 20, change=fate, fidelity=fidelity, trials=50)
+    folder.write_json("manifest.json", {"finished": "now", "stopped": "search.stop.patience: enough"})
+    content = gather(folder)
+    section = heading(content, "ended")
+    assert "3 trials stopped at a rung of the halving" in section.words[0]
+    assert "3 behind epoch 2" in section.words[0]
+    assert "2 trials stopped behind epoch 3" in section.words[1]
+    assert section.tables[0].rows == ((content.rows[-1]["label"], "latency 12.3 ms, stem’s latency 3 ms"),)
+    assert content.notes[0] == "The search ended early, with 20 of 50 planned proposals: search.stop.patience: enough."
+    assert [content.rows[0][name] for name in ("latency", "status")] == ["5", "ok"]
+    assert [content.rows[-1][name] for name in ("rank", "latency", "status")] == ["–", "12.3", "infeasible"]
+    page, _, summary = both(folder)
+    assert any("Latency (ms)" in row for row in page.rows)
+    assert "3 behind epoch 2" in summary
+
+
+def test_several_objectives_have_a_front_and_its_growth(tmp_path: Path) -> None:
+    folder = plant_search(tmp_path / "run", 20, objective=[{"maximize": "top1"}, {"minimize": "flops"}])
+    content = gather(folder)
+    section = heading(content, "front")
+    assert len(section.pictures) == 2
+    shown = [tuple(row[1:]) for row in section.tables[0].rows]
+    assert len(shown) == len(Study(folder.path).front)
+    assert any("2 objectives are sought" in note for note in content.notes)
+    page, _, summary = both(folder)
+    assert "## Pareto front" in summary
+    assert page.tags.count("svg") >= 5
+
+
+def test_a_screen_is_judged_and_what_waited_is_listed(tmp_path: Path) -> None:
+    def scored(number: int, given: dict[str, Any]) -> dict[str, Any]:
+        return {"screen": given["metrics"]["top1"]}
+
+    folder = plant_search(tmp_path / "run", 20, change=scored, screen={"by": "synflow"})
+    folder.write_json("waiting.json", [{"model": {"stem": {"patch": 4}}, "assignment": {"train.lr": 0.1}, "screen": 2}])
+    section = heading(gather(folder), "screen")
+    assert "Spearman’s ρ 1.00 (1.00 to 1.00)" in section.words[0]
+    assert section.tables[0].rows == (("patchify 4, lr=0.1", "2"),)
+
+
+def test_draws_and_their_judge_are_said_and_rank(folder: StudyFolder) -> None:
+    def trial(proposal: int, draw: int, top1: float | None) -> TrialRecord:
+        filled = {"model.stem.patch": 4 if proposal == 0 else 8, "train.lr": 0.1**draw}
+        return record(proposal, top1, trial=f"{proposal}-{draw}", assignment=filled)
+
+    # By the mean 1 is best, by the median 0, which diverged once.
+    values = {0: (0.8, 0.8, None), 1: (0.79, 0.79, 0.99)}
+    records = [trial(proposal, draw, top1) for proposal in values for draw, top1 in enumerate(values[proposal])]
+    document = {**STUDY, "train": {"epochs": 3, "lr": {"log_uniform": [0.001, 1]}}}
+    draws = {"over": ["train.lr"], "count": 3}
+    for judge, best_label in (("mean", "patchify 8"), ("median", "patchify 4")):
+        put(folder, *records)
+        search = {**STUDY["search"], "draws": draws, "judge": judge}
+        (folder.path / "study.yaml").write_text(dump_yaml({**document, "search": search}))
+        content = gather(folder)
+        assert content.best == best_label  # without the learning rate, which differs from draw to draw
+        assert any("the same 3 draws of train.lr" in note for note in content.notes)
+        assert any("judged by the median" in note for note in content.notes) == (judge == "median")
+        assert Study(folder.path).find_best() == {"stem": {"patch": 4 if judge == "median" else 8}}
+
+
+def test_many_proposals_make_a_page_of_bounded_size(tmp_path: Path) -> None:
+    def fate(number: int, given: dict[str, Any]) -> dict[str, Any]:
+        return {"status": "failed", "error": "x" * 50, "metrics": {}} if number % 10 == 0 else {}
+
+    folder = plant_search(tmp_path / "run", 2000, change=fate, trials=2000)
+    page, html, summary = both(folder)
+    assert len(html) < 700_000
+    assert len(summary) < 100_000
+    ranking = [row for row in page.rows if len(row) == 11]
+    assert len(ranking) == 1 + 200
+    assert "The first 200 of 2,000 proposals are shown; all of them are in ranking.csv." in html
+    assert "The first 50 of 200 trials are shown; all of them are in records.jsonl." in html
+    table = pd.read_csv(folder.path / "ranking.csv")
+    assert len(table) == 2000
+    assert table["top1"][:1800].is_monotonic_decreasing

@@ -110,7 +110,7 @@ def gather(folder: StudyFolder) -> Content:
             *_progress(len(ranked), planned, ended, manifest.get("stopped")),
             *_notes(ranked, best, records, settings),
         ],
-        columns={"rank": "Rank", "label": "Stem", **extra, **COLUMNS},
+        columns=_columns(extra),
         rows=cells,
         cut=_cut(len(ranked), MOST_ROWS, "proposals are shown; all of them are in ranking.csv"),
         sections=sections(folder, study, everything),
@@ -132,6 +132,18 @@ def _extra(settings: SearchSettings, ranked: Any) -> dict[str, str]:
     sought = [objective.metric for objective in settings.objectives if objective.metric in _FORMS]
     measured = [name for name in ranking.LATENCIES if ranked[name].notna().any()]
     return {name: _FORMS[name][0] for name in dict.fromkeys((*sought, *measured))}
+
+
+def _columns(extra: dict[str, str]) -> dict[str, str]:
+    """Return all columns: the loss before the accuracies, times together."""
+    columns = {}
+    for name, heading in COLUMNS.items():
+        if name == "validation" and "loss" in extra:
+            columns["loss"] = extra["loss"]
+        if name == "seconds":
+            columns |= {name: extra[name] for name in ranking.LATENCIES if name in extra}
+        columns[name] = heading
+    return columns
 
 
 _FORMS = {
@@ -232,6 +244,11 @@ def _notes(ranked: Any, best: Any, records: list[TrialRecord], settings: SearchS
                 f"{100 * error:.1f} points; {count(near, 'other proposal')} came within that of it."
             )
         yield text
+    if len(settings.objectives) > 1:
+        yield (
+            f"{count(len(settings.objectives), 'objective')} are sought: see the Pareto front. The ranking and what is "
+            f"called the best go by the {_WORDS[chooser(settings).metric]} alone."
+        )
     if len(ranked) > 1:
         yield (
             "The validation part chose the best, which flatters its validation accuracy; the test part chose "

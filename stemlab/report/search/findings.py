@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
 from ...analysis import pareto, sought
@@ -15,12 +16,14 @@ from ...analysis.labels import label
 from ...analysis.ranking import latest
 from ...analysis.result import Result
 from ...analysis.running_best import expected_best, running_best
+from ...analysis.screening import rank_correlation
+from ...errors import StudyError
 from ...importance import importance
 from ...records import StudyFolder, TrialRecord
 from ...spec import Objective, SearchSpec
 from .. import svg
 from ..forest import Estimate, forest
-from ..numbers import count, number, percent, quantity
+from ..numbers import GAP, count, number, percent, quantity
 from ..sections import Picture, Section
 from ..tables import Column, Table
 from . import figures
@@ -71,6 +74,7 @@ def sections(folder: StudyFolder, study: SearchSpec, records: list[TrialRecord])
         _best_so_far(folder, study, values),
         _importance(study, values, records),
         _ended(study, latest(records)),
+        _screen(folder, study, records),
     )
     return tuple(section for section in made if not section.empty)
 
@@ -91,10 +95,14 @@ def _front(study: SearchSpec, values: Any) -> Section:
             ),
             f"Every proposal by {called(first.metric)} and {called(other.metric)}. No other proposal is as good as one "
             "on the front in every objective and better in one"
-            + (": where there are more than two, a mark of the front may lie behind others here." if place else ".")
+            + (
+                ": where there are more than two, a mark of the front may lie behind others here."
+                if len(objectives) > 2
+                else "."
+            )
             + _thinned(len(values)),
         )
-        for place, other in enumerate(objectives[1:], start=len(objectives) - 2)
+        for place, other in enumerate(objectives[1:], start=1)
     ]
     left_out = f"; the first {MOST_ROWS} are shown" if len(rows) > MOST_ROWS else ""
     method = f"{count(len(rows), 'proposal')} of {len(values)}, ordered by {called(first.metric)}{left_out}."
@@ -147,28 +155,24 @@ def _best_so_far(folder: StudyFolder, study: SearchSpec, values: Any) -> Section
     factor = scale(objective.metric)
     this = _running("this search", values, objective)
     other = random_search(folder, study)
-    lines, expected, method = [this], None, ""
-    if other is not None:
-        name, records = other
-        lines.append(_running(f"random search ({name})", sought.values(records, study.search), objective))
-        method = f"The random search of the same space is that of {name}."
-    else:
-        found = expected_best(gains, objective.sign)
-        named = (
-            "expected best of n random draws"
-            if study.search.tuner == "random"
-            else "the same results in a random order, expected"
-        )
-        expected = figures.Band(named, found.n, *(factor * each for each in (found.mean, found.low, found.high)))
-        method = (
-            "Grey: what the best of the first n is expected to be if these very results came in a random order, and "
-            "where it lies in 90 of 100 such orders; both are exact."
-        )
-        if study.search.tuner != "random":
-            method += (
-                " That is no random search: the results are those that the tuner chose. A search with tuner: random "
-                "of the same space, in a folder beside this one, is drawn instead where there is one."
-            )
+    lines, drawn, name = [this], gains, "the same results in a random order, expected"
+    method = (
+        "That is no random search: the results are those that the tuner chose. A random search of the same space "
+        "(tuner: random) in a folder beside this one is drawn instead where there is one."
+    )
+    if study.search.tuner == "random":
+        name, method = "best of n random draws, expected", "The search itself draws at random."
+    elif other is not None:
+        random = sought.values(other[1], study.search)
+        lines.append(_running(f"random search ({other[0]})", random, objective))
+        drawn, name = random[objective.metric].to_numpy(dtype=float), "best of n random draws, expected"
+        method = f"The random search of the same space is that in {other[0]}."
+    found = expected_best(drawn, objective.sign)
+    expected = figures.Band(name, found.n, *(factor * each for each in (found.mean, found.low, found.high)))
+    method = (
+        f"Grey: what the best of {'its' if other else 'the'} first n is expected to be were the results in a random "
+        f"order, and where it lies in 90 of 100 orders; both are exact. {method}"
+    )
     figure = figures.best_so_far(lines, expected, f"Best {called(objective.metric)} so far")
     return Section(
         "progress",
@@ -201,11 +205,22 @@ def _importance(study: SearchSpec, values: Any, records: list[TrialRecord]) -> S
     ]
     figure = forest(rows, f"Share of the variance of the {called(metric).removesuffix(' (%)')} (%)")
     caption = f"{found.method} Filled marks: more than nothing."
-    return Section("importance", heading, (), (Picture(_svg(figure, "importance", heading), caption, "wide"),))
+    return Section("importance", heading, (), (Picture(_svg(figure, "importance", heading), caption),))
 
 
 def _ended(study: SearchSpec, records: list[TrialRecord]) -> Section:
-    return Section("ended", "Trials that were stopped early or not trained", tuple(_fates(study, records)))
+    slow = [record for record in records if record.status == "infeasible"]
+    tables = [] if not slow else [_infeasible(slow)]
+    heading = "Trials that were stopped early or not trained"
+    return Section("ended", heading, tuple(_fates(study, records)), (), tuple(tables))
+
+
+def _infeasible(slow: list[TrialRecord]) -> Table:
+    rows = [{"label": label(record), "why": _latency(record)} for record in slow]
+    columns = [Column("Stem", lambda row: str(row["label"]), True), Column("Why", lambda row: str(row["why"]), True)]
+    method = f"{count(len(slow), 'trial')} not trained, since the model is not as fast as the study demands"
+    method += f"; the first {MOST_ROWS} are shown." if len(slow) > MOST_ROWS else "."
+    return Table.of("infeasible", Result("Not trained", pd.DataFrame(rows[:MOST_ROWS]), method), columns)
 
 
 def _fates(study: SearchSpec, records: list[TrialRecord]) -> Iterator[str]:
@@ -214,8 +229,8 @@ def _fates(study: SearchSpec, records: list[TrialRecord]) -> Iterator[str]:
     if rungs:
         each = ", ".join(f"{number} behind epoch {until}" for until, number in sorted(rungs.items()))
         yield (
-            f"{count(rungs.total(), 'trial')} stopped at a rung of the {_fidelity(study)}, since others were better "
-            f"there: {each}. Their numbers are those of that epoch."
+            f"{count(rungs.total(), 'trial')} stopped at a rung of the {_fidelity(study)}, where others were better "
+            f"or their bracket is not done: {each}. Their numbers are those of that epoch."
         )
     ends = sorted(len(record.curve) for record in pruned if record.until is None)
     if ends:
@@ -224,13 +239,6 @@ def _fates(study: SearchSpec, records: list[TrialRecord]) -> Iterator[str]:
             f"{count(len(ends), 'trial')} stopped behind {spread}, their best value so far being below the median of "
             "earlier proposals at that epoch. Their numbers are those of their last epoch."
         )
-    slow = [record for record in records if record.status == "infeasible"]
-    if slow:
-        yield f"{count(len(slow), 'trial')} not trained, since the model is not as fast as the study demands:"
-        for record in slow[:MOST_ROWS]:
-            yield f"{label(record)}: {_latency(record)}"
-        if len(slow) > MOST_ROWS:
-            yield f"and {len(slow) - MOST_ROWS} more, in records.jsonl."
 
 
 def _fidelity(study: SearchSpec) -> str:
@@ -249,9 +257,57 @@ def _latency(record: TrialRecord) -> str:
     return ", ".join(told) or "no latency is on record"
 
 
+def _screen(folder: StudyFolder, study: SearchSpec, records: list[TrialRecord]) -> Section:
+    """Say how well the screen ordered what was trained, and what waited in its pool when the search ended."""
+    screen, objective = study.search.screen, sought.chooser(study.search)
+    if screen is None:
+        return Section("screen", "Screen")
+    heading = f"How {screen.by} ordered the proposals"
+    found = rank_correlation(records, objective.metric, objective.sign)
+    row = found.frame.iloc[0]
+    rho, tau = _correlation("Spearman’s ρ", row, "spearman"), _correlation("Kendall’s τ", row, "kendall")
+    words = [f"{found.title}. {rho}, {tau}."]
+    rows = [
+        {"label": label(_waiting_record(item)), "screen": item.get("screen")}
+        for item in _waiting(folder)
+        if isinstance(item, dict)
+    ]
+    if not rows:
+        return Section("screen", heading, (*words, found.method))
+    columns = [
+        Column("Stem", lambda row: str(row["label"]), True),
+        Column("Score", lambda row: GAP if row["screen"] is None else number(row["screen"], ".4g")),
+    ]
+    method = f"{count(len(rows), 'candidate')} waited in the pool when the search ended."
+    table = Table.of("waiting", Result("Waiting candidates", pd.DataFrame(rows[:MOST_ROWS]), method), columns)
+    return Section("screen", heading, (*words, found.method), (), (table,))
+
+
+def _correlation(name: str, row: Any, column: str) -> str:
+    low, high = row[f"{column}_low"], row[f"{column}_high"]
+    interval = f" ({number(low, '.2f')} to {number(high, '.2f')})" if np.isfinite(low) else ""
+    return f"{name} {number(row[column], '.2f')}{interval}"
+
+
+def _waiting(folder: StudyFolder) -> list[Any]:
+    """Return what waiting.json lists: model, assignment and screen of each candidate."""
+    try:
+        waiting = folder.read_json("waiting.json")
+    except StudyError:
+        return []
+    return waiting if isinstance(waiting, list) else []
+
+
+def _waiting_record(item: dict[str, Any]) -> TrialRecord:
+    return TrialRecord("", "ok", item.get("model", {}), {}, {}, 0, assignment=item.get("assignment", {}))
+
+
 def _axis(objective: Objective, values: Any) -> figures.Axis:
-    factor = scale(objective.metric)
-    return figures.Axis(_capital(called(objective.metric)), factor * values[objective.metric].to_numpy(dtype=float))
+    name, factor = called(objective.metric), scale(objective.metric)
+    column = factor * values[objective.metric].to_numpy(dtype=float)
+    if "(" not in name and np.abs(column).max() >= 1e5:
+        name, column = f"{name} (millions)", column / 1e6
+    return figures.Axis(_capital(name), column)
 
 
 def _thinned(rows: int) -> str:
