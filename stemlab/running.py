@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .candidate import Candidate, Candidates
+from .candidate import Candidates
 from .errors import SpecError, StemlabError, StudyError
 from .plan import Plan
 from .records import StudyFolder, TrialRecord
@@ -23,6 +23,7 @@ from .study import Study
 if TYPE_CHECKING:
     from .engine.loop import Reporter, Source
     from .engine.runner import Runner
+    from .engine.screening import Screened
 
 StudySource = str | os.PathLike[str] | dict[str, Any]
 
@@ -111,7 +112,7 @@ def search(
         finally:
             run.manifest["stopped"] = progress.stopped
             if settings.screen is not None:
-                run.leave_waiting(screened.waiting)
+                run.list_waiting(screened)
         run.folder.forget_states()  # of trials that were stopped early for good
         return done
 
@@ -247,11 +248,15 @@ class _Run:
         self.reporter.page = getattr(self.runner, "page", None)
         return self.runner
 
-    def leave_waiting(self, waiting: Sequence[Candidate]) -> None:
-        """List the candidates that were ordered by a screen and not tried, those that would have come next first."""
-        if waiting:
-            file = self.folder.write_json("waiting.json", [candidate.assignments[0] for candidate in waiting])
-            self.reporter.note(f"{len(waiting)} candidates still waited for their turn; they are listed in {file}")
+    def list_waiting(self, screened: Screened) -> None:
+        """List the candidates that a screen left waiting, those that would have come next first."""
+        listed = [
+            {"model": one.model.canonical(), "assignment": one.assignments[0], "screen": screened.score_of(one)}
+            for one in screened.waiting
+        ]
+        file = self.folder.write_json("waiting.json", listed)
+        if listed:
+            self.reporter.note(f"{len(listed)} candidates still waited for their turn; they are listed in {file}")
 
     def hours(self) -> float:
         """Return for how long the study has run, interruptions left out."""
