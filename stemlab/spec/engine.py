@@ -72,6 +72,8 @@ class EngineSpec(Spec):
             )
         if self.workers == 0 and self.kind != "embedded":
             raise spec_error("only the embedded engine runs trials in the calling process", at=("workers",))
+        if self.trials_per_gpu == "auto" and self.kind != "embedded":
+            raise spec_error("only the embedded engine shares GPUs by memory; give a number", at=("trials_per_gpu",))
         for name, kind in _ONLY.items():
             if getattr(self, name) is not None and self.kind != kind:
                 raise spec_error(f"only the engine {kind} has {name}; this one is {self.kind}", at=(name,))
