@@ -111,7 +111,7 @@ def search(
         finally:
             run.manifest["stopped"] = progress.stopped
             if settings.screen is not None:
-                run.leave_waiting(screened.waiting)
+                run.leave_waiting([(each, screened.score_of(each)) for each in screened.waiting])
         run.folder.forget_states()  # of trials that were stopped early for good
         return done
 
@@ -247,10 +247,14 @@ class _Run:
         self.reporter.page = getattr(self.runner, "page", None)
         return self.runner
 
-    def leave_waiting(self, waiting: Sequence[Candidate]) -> None:
-        """List the candidates that were ordered by a screen and not tried, those that would have come next first."""
+    def leave_waiting(self, waiting: Sequence[tuple[Candidate, float | None]]) -> None:
+        """List the candidates that a screen ordered and that were not tried, with their scores, the next one first."""
         if waiting:
-            file = self.folder.write_json("waiting.json", [candidate.assignments[0] for candidate in waiting])
+            rows = [
+                {"screen": score, "model": each.model.canonical(), "assignment": each.assignments[0]}
+                for each, score in waiting
+            ]
+            file = self.folder.write_json("waiting.json", rows)
             self.reporter.note(f"{len(waiting)} candidates still waited for their turn; they are listed in {file}")
 
     def hours(self) -> float:

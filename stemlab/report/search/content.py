@@ -247,7 +247,7 @@ def _notes(ranked: Any, best: Any, records: list[TrialRecord], settings: SearchS
     if len(settings.objectives) > 1:
         yield (
             f"{count(len(settings.objectives), 'objective')} are sought: see the Pareto front. The ranking and what is "
-            f"called the best go by the {_WORDS[chooser(settings).metric]} alone."
+            f"called the best go by the {_WORDS[settings.chief.metric]} alone."
         )
     if len(ranked) > 1:
         yield (

@@ -259,7 +259,7 @@ def _latency(record: TrialRecord) -> str:
 
 def _screen(folder: StudyFolder, study: SearchSpec, records: list[TrialRecord]) -> Section:
     """Say how well the screen ordered what was trained, and what waited in its pool when the search ended."""
-    screen, objective = study.search.screen, sought.chooser(study.search)
+    screen, objective = study.search.screen, study.search.chief
     if screen is None:
         return Section("screen", "Screen")
     heading = f"How {screen.by} ordered the proposals"
