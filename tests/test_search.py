@@ -83,7 +83,8 @@ def all_gone(processes: list[psutil.Process]) -> bool:
 def test_a_search_leaves_a_whole_study_folder(unbroken):
     names = {path.name for path in unbroken.iterdir()} - {".lock"}
     assert names == {
-        *("study.yaml", "manifest.json", "records.jsonl", "trials", "best.json", "report.html", "summary.md")
+        *("study.yaml", "manifest.json", "status.json", "records.jsonl", "trials", "best.json"),
+        *("report.html", "summary.md", "ranking.csv"),
     }
     rows = records(unbroken)
     assert len(rows) == 6
