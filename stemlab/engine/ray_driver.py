@@ -7,6 +7,7 @@ cluster if it started one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -45,6 +46,9 @@ _MEMORY = 80 * 2**20
 _CONNECTS = 5.0
 """Seconds for an address to be connected to."""
 
+_CLOSES = 5.0
+"""Seconds for threads to notice that their workers were killed."""
+
 _sending = threading.Lock()
 _events: TextIO = sys.stdout
 
@@ -62,20 +66,35 @@ class _Pool:
 
     def __init__(self, ray: Any, actors: Any, setup: str, retries: int) -> None:
         self.ray, self.actors, self.setup, self.retries = ray, actors, setup, retries
-        self.jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self.ready = 0
         self.starts = 0
         self.last_ready = time.monotonic()
         self.lock = threading.Lock()
+        self.closing = False
+        self.workers: dict[int, Any] = {}
+        self.threads: list[threading.Thread] = []
 
     def start(self, workers: int) -> None:
-        for _ in range(workers):
-            threading.Thread(target=self._keep_one, daemon=True).start()
+        self.threads = [threading.Thread(target=self._keep_one, args=(i,), daemon=True) for i in range(workers)]
+        for thread in self.threads:
+            thread.start()
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def _keep_one(self) -> None:
-        while True:
-            worker = self.actors.remote(self.setup)
+    def close(self) -> None:
+        """End all workers, and the threads that wait for them: Ray crashes where it is shut down under a thread."""
+        self.closing = True
+        for worker in list(self.workers.values()):
+            self.ray.kill(worker)
+        for _ in self.threads:
+            self.jobs.put(None)
+        end = time.monotonic() + _CLOSES
+        for thread in self.threads:
+            thread.join(max(0.0, end - time.monotonic()))
+
+    def _keep_one(self, place: int) -> None:
+        while not self.closing:  # a call to Ray after its end would start another cluster
+            worker = self.workers[place] = self.actors.remote(self.setup)
             try:
                 self._check_version(self.ray.get(worker.version.remote()))
             except self.ray.exceptions.RayError as death:
@@ -93,11 +112,14 @@ class _Pool:
         """Run jobs until the worker dies; then the job is taken by whichever worker is ready first."""
         while True:
             job = self.jobs.get()
+            if job is None:
+                return
             try:
                 for answer in worker.run.options(num_returns="streaming").remote(job.order):
                     _send({"job": job.number, **json.loads(self.ray.get(answer))})
             except self.ray.exceptions.RayError as death:
-                self._lost(job, self._explained(worker, death))
+                if not self.closing:
+                    self._lost(job, self._explained(worker, death))
                 return
 
     def _explained(self, worker: Any, death: Exception) -> Exception:
@@ -123,6 +145,8 @@ class _Pool:
             self.jobs.put(job)
 
     def _died_at_start(self, death: Exception) -> None:
+        if self.closing:
+            return
         with self.lock:
             self.starts += not self._is_loss_of_node(death)
             if self.starts >= _STARTS:
@@ -161,12 +185,9 @@ def _give_up(message: str) -> NoReturn:
 
 def _send(event: dict[str, Any]) -> None:
     line = json.dumps(event) + "\n"
-    with _sending:
-        try:
-            _events.write(line)
-            _events.flush()
-        except BrokenPipeError:
-            os._exit(0)  # the study is gone; Ray stops what this process has started
+    with _sending, contextlib.suppress(BrokenPipeError):  # the study is gone, and the end of stdin will say so
+        _events.write(line)
+        _events.flush()
 
 
 def main() -> None:
@@ -200,8 +221,13 @@ def main() -> None:
     for line in sys.stdin:
         order = json.loads(line)
         pool.jobs.put(_Job(order["job"], order["order"]))
+    pool.close()
     ray.shutdown()
-    shutil.rmtree(private, ignore_errors=True)  # ray_runner may have been killed
+    for _ in range(20):  # ray_runner, whose folder it is, may have been killed; and Ray's last processes still write
+        shutil.rmtree(private, ignore_errors=True)
+        if not private.exists():
+            break
+        time.sleep(0.2)
     os._exit(0)  # threads wait in Ray
 
 

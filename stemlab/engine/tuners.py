@@ -148,7 +148,7 @@ def _tpe(mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:
 
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
-            self._history: Any = defaultdict(SortedHistory)
+            self._history: defaultdict[str, SortedHistory] = defaultdict(SortedHistory)
 
         def update_search_space(self, space: Any) -> None:
             super().update_search_space(space)
