@@ -17,7 +17,7 @@ from stemlab.engine import tuners
 from stemlab.engine.proposer import TunerProposer
 from stemlab.running import load_search
 from stemlab.spec.files import Document
-from stemlab.spec.search import TUNERS
+from stemlab.spec.search import NNI_TUNERS, TUNERS
 
 MOST = 400
 
@@ -237,7 +237,7 @@ def proposals(name: str, data, number: int) -> list[space.Point]:
     return points
 
 
-@pytest.mark.parametrize("name", sorted(TUNERS))
+@pytest.mark.parametrize("name", sorted(NNI_TUNERS))
 def test_what_nni_proposes_is_a_point_of_our_space(name):
     known = {key(point) for point in space.enumerate_points(holes_of(NESTED))}
     found = {key(point) for point in proposals(name, NESTED, 60)}
@@ -245,7 +245,7 @@ def test_what_nni_proposes_is_a_point_of_our_space(name):
     assert len(found) > 15
 
 
-@pytest.mark.parametrize("name", sorted(TUNERS))
+@pytest.mark.parametrize("name", sorted(NNI_TUNERS))
 def test_what_nni_proposes_for_ranges_stays_within_them(name):
     points = proposals(name, RANGES, 60)
     assert len(points) == 60
@@ -258,7 +258,7 @@ def test_what_nni_proposes_for_ranges_stays_within_them(name):
         assert type(filled["b"]) is int
 
 
-@given(discrete_documents.filter(lambda d: 1 < space.count(holes_of(d)) <= MOST), st.sampled_from(sorted(TUNERS)))
+@given(discrete_documents.filter(lambda d: 1 < space.count(holes_of(d)) <= MOST), st.sampled_from(sorted(NNI_TUNERS)))
 @settings(max_examples=60)
 def test_any_space_can_be_said_in_nni_words(data, name):
     known = {key(point) for point in space.enumerate_points(holes_of(data))}
@@ -273,7 +273,7 @@ def test_nni_grid_search_proposes_every_choice():
     assert {key(point) for point in proposals("grid", data, 500)} == known
 
 
-@pytest.mark.parametrize("name", sorted(TUNERS))
+@pytest.mark.parametrize("name", sorted(NNI_TUNERS))
 def test_nni_proposes_the_same_for_the_same_seed_and_results(name):
     assert proposals(name, RANGES, 50) == proposals(name, RANGES, 50)
 

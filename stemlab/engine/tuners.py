@@ -263,7 +263,7 @@ def _gp(mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:
         def update_search_space(self, search_space: Any) -> None:
             self._random_state.seed(seed)
             # NNI fits the kernel from 25 random starts, which takes seconds a proposal and finds the same.
-            self._gp.n_restarts_optimizer = 2
+            self._gp.n_restarts_optimizer = 1
             super().update_search_space(search_space)
 
         def rescore(self, scores: dict[int, float]) -> None:
