@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from stemlab.analysis.judging import judged
 from stemlab.engine.halving import Brackets, plans
 from stemlab.engine.loop import TrialLoop
+from stemlab.engine.median import MedianRule
 from stemlab.engine.proposer import TunerProposer
 from stemlab.engine.quiet import Quiet
-from stemlab.engine.searching import Progress, Proposals, median_floor
+from stemlab.engine.searching import Progress, Proposals
 from stemlab.errors import SpecError
 from stemlab.records import StudyFolder, TrialRecord
 from stemlab.running import load_search
@@ -171,9 +172,15 @@ def test_halving_at_one_trial_a_time_sees_all_brackets_before(tmp_path):
 
 def test_a_floor_is_the_median_of_running_means():
     curves = [[{"top1": v} for v in values] for values in ([0.1, 0.5, 0.9], [0.3, 0.3], [0.2, 0.8, 0.2])]
-    floor = median_floor(FidelitySpec(kind="median", min_epochs=2), Objective(maximize="top1"), curves)
+    rules = (
+        MedianRule(FidelitySpec(kind="median", min_epochs=2), Objective(maximize="top1")),
+        MedianRule(FidelitySpec(kind="median"), Objective(minimize="top1_error")),
+    )
+    for rule in rules:
+        for curve in curves:
+            rule.add(curve)
+    floor, errors = (rule.floor() for rule in rules)
     assert floor.values == (None, 0.3, pytest.approx(statistics.median([0.5, 0.4])))
-    errors = median_floor(FidelitySpec(kind="median"), Objective(minimize="top1_error"), curves)
     assert errors.sign == -1
     assert errors.values[0] == pytest.approx(0.8)
 

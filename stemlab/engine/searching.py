@@ -7,18 +7,18 @@ proposals on a busy machine and on an idle one, and a resumed study retraces its
 
 from __future__ import annotations
 
-import statistics
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import get_args
 
 from ..analysis.judging import judged
 from ..candidate import Candidate
 from ..records import TrialRecord
-from ..spec import FidelitySpec, Floor, Objective, SearchSettings
+from ..spec import Floor, Objective, SearchSettings
 from ..spec.quantity import Quantity
 from .loop import Job
+from .median import MedianRule
 from .proposer import Proposer
 from .tuners import Values
 
@@ -134,6 +134,8 @@ class Proposals:
         self.waiting: deque[Job] = deque()
         self.unfinished: set[int] = set()
         self.told = 0
+        fidelity = self.settings.fidelity
+        self.rule = MedianRule(fidelity, self.settings.objectives[0]) if fidelity else None
 
     def next(self) -> Job | None:
         """Return the next trial; None where all are proposed, or the next proposal must wait for results."""
@@ -156,6 +158,9 @@ class Proposals:
             return False
         for proposal in proposals[self.told : visible]:
             self.progress.tell(proposal)
+            for record in proposal.records.values():
+                if self.rule is not None:
+                    self.rule.add(record.curve)
         self.told = max(self.told, visible)
         made = self.progress.propose()
         if made is None:
@@ -166,26 +171,6 @@ class Proposals:
 
     def _floor(self) -> Floor | None:
         """Return what a trial must reach, by the results that its proposal may see."""
-        fidelity = self.settings.fidelity
-        if fidelity is None or self.told < fidelity.warmup:
+        if self.rule is None or self.told < self.rule.fidelity.warmup:
             return None
-        seen = [record for p in self.progress.proposals[: self.told] for record in p.records.values()]
-        return median_floor(fidelity, self.settings.objectives[0], [record.curve for record in seen])
-
-
-def median_floor(fidelity: FidelitySpec, objective: Objective, curves: Sequence[list[dict[str, float]]]) -> Floor:
-    """Return, for each epoch, the median of the means that trials had by then; none before `min_epochs`."""
-    means: list[list[float]] = []
-    for curve in curves:
-        values = [value_of(row, objective.metric) for row in curve]
-        for epoch in range(1, len(values) + 1):
-            if epoch > len(means):
-                means.append([])
-            means[epoch - 1].append(statistics.fmean(values[:epoch]))
-    floors = [statistics.median(m) if epoch >= fidelity.min_epochs else None for epoch, m in enumerate(means, start=1)]
-    return Floor.model_validate({"metric": objective.metric, "sign": objective.sign, "values": floors})
-
-
-def value_of(row: dict[str, float], metric: str) -> float:
-    """Return a metric of a row of a learning curve."""
-    return 1 - row["top1"] if metric == "top1_error" else row[metric]
+        return self.rule.floor()
