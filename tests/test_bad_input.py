@@ -211,7 +211,7 @@ STUDIES = [
     study("schedule", "  lr: 1.0e-3", "  schedule: cosin", "train.schedule", "'cosin'", "did you mean 'cosine'?"),
     study("precision", "  lr: 1.0e-3", "  precision: fp16", "train.precision", "'fp16'", "fp32, bf16"),
     study("tuner", "  tuner: random", "  tuner: randon", "search.tuner", "'randon'", "tpe", "mean 'random'?"),
-    study("tuner-gp", "  tuner: random", "  tuner: gp", "search.tuner", "'gp'", "does not run", "scipy", "tpe"),
+    study("tuner-smac", "  tuner: random", "  tuner: smac", "search.tuner", "'smac'", "does not run", "tpe"),
     study("tuner-smac", "  tuner: random", "  tuner: smac", "search.tuner", "'smac'", "does not run", "tpe"),
     study(
         "metric",
@@ -1285,7 +1285,7 @@ def workers_of(process: psutil.Process) -> Iterator[psutil.Process]:
             yield child
 
 
-@pytest.mark.parametrize("retries", [0, 1])
+@pytest.mark.parametrize("retries", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_killed_worker_is_replaced(tmp_path, retries):
     """Kill the worker during the second of three trials: it runs again or is recorded as failed; the third runs."""
     (tmp_path / "study.yaml").write_text(STUDY.replace("[[8, 16, 32], ", "[[8, 16, 32], [12, 24, 48], "))

@@ -134,7 +134,7 @@ def test_the_clock_changes_nothing(tmp_path, fidelity, concurrency, slots):
     assert runs[0][3].epochs < full[3].epochs
 
 
-@settings(max_examples=12)
+@settings(max_examples=5)
 @given(cut=st.integers(0, 30), fidelity=st.sampled_from(FIDELITIES), clock=st.integers(0, 1000))
 def test_a_cut_search_resumes_to_the_same_records(tmp_path_factory, cut, fidelity, clock):
     changes = ("search.concurrency=3", f"search.fidelity={fidelity}", "search.trials=15", "search.seeds=[0, 1]")

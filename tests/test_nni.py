@@ -27,7 +27,7 @@ from stemlab.engine.loop import TrialLoop
 from stemlab.engine.manager import launch
 from stemlab.engine.manager.runner import NniRunner
 from stemlab.engine.manager.service import local
-from stemlab.engine.proposer import NniProposer
+from stemlab.engine.proposer import TunerProposer
 from stemlab.engine.quiet import Quiet
 from stemlab.engine.runner import RunnerClosed
 from stemlab.engine.searching import Proposals
@@ -46,7 +46,7 @@ SMALL = ("train.epochs=2", "model.body.depth=2", "data.validation=0.4", "search.
 @pytest.fixture(scope="module")
 def base() -> TrialSpec:
     """Some trial; others differ from it by their seeds."""
-    return NniProposer(load_search(CONV3X3)).propose().trials[0]
+    return TunerProposer(load_search(CONV3X3)).propose().trials[0]
 
 
 @pytest.fixture
@@ -305,7 +305,7 @@ def test_the_same_study_has_the_same_records_as_embedded(tmp_path, monkeypatch):
         runner = EmbeddedRunner([SLOT] * 2, keep) if name == "embedded" else NniRunner(local([SLOT] * 2, keep))
         try:
             TrialLoop(
-                Proposals(candidates.study.search, NniProposer(candidates), Quiet().note), runner, folder, Quiet()
+                Proposals(candidates.study.search, TunerProposer(candidates), Quiet().note), runner, folder, Quiet()
             ).run()
         finally:
             folder.close()

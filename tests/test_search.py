@@ -115,6 +115,7 @@ def test_the_resolved_study_runs_again_with_the_same_records(unbroken, cli, tmp_
     )
 
 
+@pytest.mark.slow
 def test_a_second_run_takes_the_next_folder_and_gives_the_same(cli, tmp_path):
     quick = ("--trials", "2", "--set", "train.epochs=1", "--set", "train.warmup_epochs=0", "--set", "engine.workers=0")
     for _ in range(2):

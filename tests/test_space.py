@@ -237,7 +237,16 @@ def proposals(name: str, data, number: int) -> list[space.Point]:
     return points
 
 
-@pytest.mark.parametrize("name", sorted(NNI_TUNERS))
+SLOW = {"gp", "optuna_gp"}
+"""Gaussian processes think for a tenth of a second or more."""
+
+
+def slowly(names) -> list:
+    """The names as parameters, those of slow tuners marked."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in sorted(names)]
+
+
+@pytest.mark.parametrize("name", slowly(NNI_TUNERS))
 def test_what_nni_proposes_is_a_point_of_our_space(name):
     known = {key(point) for point in space.enumerate_points(holes_of(NESTED))}
     found = {key(point) for point in proposals(name, NESTED, 60)}
@@ -245,7 +254,7 @@ def test_what_nni_proposes_is_a_point_of_our_space(name):
     assert len(found) > 15
 
 
-@pytest.mark.parametrize("name", sorted(NNI_TUNERS))
+@pytest.mark.parametrize("name", slowly(NNI_TUNERS))
 def test_what_nni_proposes_for_ranges_stays_within_them(name):
     points = proposals(name, RANGES, 60)
     assert len(points) == 60
@@ -258,7 +267,10 @@ def test_what_nni_proposes_for_ranges_stays_within_them(name):
         assert type(filled["b"]) is int
 
 
-@given(discrete_documents.filter(lambda d: 1 < space.count(holes_of(d)) <= MOST), st.sampled_from(sorted(NNI_TUNERS)))
+@given(
+    discrete_documents.filter(lambda d: 1 < space.count(holes_of(d)) <= MOST),
+    st.sampled_from(sorted(set(NNI_TUNERS) - SLOW)),
+)
 @settings(max_examples=60)
 def test_any_space_can_be_said_in_nni_words(data, name):
     known = {key(point) for point in space.enumerate_points(holes_of(data))}
@@ -273,7 +285,7 @@ def test_nni_grid_search_proposes_every_choice():
     assert {key(point) for point in proposals("grid", data, 500)} == known
 
 
-@pytest.mark.parametrize("name", sorted(NNI_TUNERS))
+@pytest.mark.parametrize("name", slowly(NNI_TUNERS))
 def test_nni_proposes_the_same_for_the_same_seed_and_results(name):
     assert proposals(name, RANGES, 50) == proposals(name, RANGES, 50)
 
@@ -292,12 +304,13 @@ def propose(name: str, seed: int = 0, scores: int = 0, number: int = 14) -> list
     return identities
 
 
-@pytest.mark.parametrize("name", sorted(TUNERS))
+@pytest.mark.parametrize("name", slowly(TUNERS))
 def test_proposers_with_the_same_seed_and_results_propose_the_same(name):
-    first = propose(name)
-    assert propose(name) == first
-    assert len(set(first)) == 14
-    assert name == "grid" or propose(name, seed=1) != first  # grid has no seed
+    number = 6 if name in SLOW else 14
+    first = propose(name, number=number)
+    assert propose(name, number=number) == first
+    assert len(set(first)) == number
+    assert name == "grid" or propose(name, seed=1, number=number) != first  # grid has no seed
 
 
 @pytest.mark.parametrize("name", ["tpe", "evolution"])
@@ -311,7 +324,7 @@ def test_a_proposer_ends_when_the_space_is_used_up():
         "model": {"stem": {"patch": {"choice": [4, 5, 8]}}, "body": {"dim": 24, "depth": 1, "heads": 3}},
         "data": {"name": "digits", "image_size": 32},
     }
-    for name in sorted(TUNERS):
+    for name in sorted(set(TUNERS) - SLOW):
         proposer = TunerProposer(load_search(study, [f"search.tuner={name}"]))
         found = [proposer.propose() for _ in range(3)]
         assert {c.assignments[0]["model.stem.patch"] for c in found if c} == {4, 8}

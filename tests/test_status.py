@@ -215,13 +215,6 @@ def test_the_commands_say_it(folder, cli):
 
 # A search that runs
 
-RUN = """
-import sys, stemlab
-from stemlab.engine.quiet import Quiet
-from stemlab.engine.status_file import StatusFile
-with StatusFile(Quiet()) as reporter:
-    stemlab.search(sys.argv[1], sys.argv[2], changes=sys.argv[3:], reporter=reporter)
-"""
 SMALL = ("train.epochs=3", "model.body.depth=2", "data.validation=0.4", "search.trials=5", "engine.workers=0")
 
 
@@ -232,9 +225,11 @@ def wait_until(condition, seconds: float = 400) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_a_running_search_is_watched_and_reported_on_from_outside(tmp_path, cli):
     folder = tmp_path / "study"
-    search = subprocess.Popen([sys.executable, "-c", RUN, str(CONV3X3), str(folder), *SMALL])
+    changes = [part for change in SMALL for part in ("--set", change)]
+    search = subprocess.Popen([STEMLAB, "search", str(CONV3X3), "--out", str(folder), *changes])
     try:
         wait_until(lambda: (folder / "status.json").exists())
         watchers = [

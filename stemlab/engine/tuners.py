@@ -50,10 +50,9 @@ class NniTuner:
     analysis.pareto.places), given anew to all of them before each proposal: TPE and evolution go by their order alone.
     """
 
-    attempts = 200
-
     def __init__(self, settings: SearchSettings, holes: tuple[Hole, ...]) -> None:
         self.holes = holes
+        self.attempts = 10 if settings.tuner == "gp" else 200  # it thinks for 0.2 s, and insists on its best point
         self.signs = [objective.sign for objective in settings.objectives]
         mode = "minimize" if self.signs == [-1] else "maximize"
         self.tuner = make(settings.tuner, mode, settings.tuner_seed, settings.tuner_options, settings.trials)
