@@ -27,7 +27,14 @@ FOLDER = Path(__file__).parent / "facts" / "enumerated"
 SPACES = ("recipe", "shape", "stack")
 TRIALS = 40
 SEEDS = 20
-HOWS = ("random", "tpe", "evolution", "halving", "hyperband", "gp", "optuna_tpe")
+HOWS = {
+    "random": {"tuner": "random", "trials": 10**6},  # until all are tried
+    "tpe": {"tuner": "tpe"},
+    "evolution": {"tuner": "evolution", "tuner_options": {"population_size": 8}},
+    "halving": {"tuner": "random", "trials": 10**6, "fidelity": {"kind": "halving", "min_epochs": 3}},
+    "halving from one epoch": {"tuner": "random", "trials": 10**6, "fidelity": {"kind": "halving"}},
+    "hyperband": {"tuner": "random", "trials": 10**6, "fidelity": {"kind": "hyperband"}},
+}
 
 
 class Known(Candidates):
@@ -86,7 +93,8 @@ def replay(name: str, seed: int, **search) -> tuple[float, float]:
     Infinite where the search ends without one.
     """
     known = table(name)
-    settings = SearchSettings(**{"trials": TRIALS, "tuner_seed": seed, **search})
+    wanted = {"trials": TRIALS, "tuner_seed": seed, **search}
+    settings = SearchSettings(**{**wanted, "trials": min(wanted["trials"], len(known.curves))})
     candidates = copy.copy(known.candidates)
     candidates.study = candidates.study.replace(search=settings)
     progress = Progress(settings, TunerProposer(candidates), lambda text: None)
@@ -117,10 +125,8 @@ def record(job, curve, epochs) -> TrialRecord:
 
 @functools.cache
 def over_seeds(name: str, how: str) -> tuple[list[float], list[float]]:
-    """Return replay's two numbers for every seed. `how` is a tuner or, with random proposals, a kind of fidelity."""
-    early = how in ("halving", "hyperband")
-    search = {"tuner": "random", "fidelity": {"kind": how}} if early else {"tuner": how}
-    both = [replay(name, seed, **search) for seed in range(SEEDS)]
+    """Return replay's two numbers for every seed, searched as HOWS says."""
+    both = [replay(name, seed, **HOWS[how]) for seed in range(SEEDS)]
     return [proposals for proposals, _ in both], [epochs for _, epochs in both]
 
 
@@ -136,8 +142,10 @@ def main() -> None:
             cells = []
             for mine, theirs in zip(found, base, strict=True):
                 test = mannwhitneyu(mine, theirs, alternative="less").pvalue
-                cells.append(f"{statistics.median(mine):6.1f} (p {test:.3f}, found {sum(map(math.isfinite, mine))})")
-            print(f"  {how:12} proposals {cells[0]}  epochs {cells[1]}")
+                finite = list(filter(math.isfinite, mine))
+                mean = statistics.fmean(finite) if len(finite) == len(mine) else math.inf
+                cells.append(f"{statistics.median(mine):6.1f} mean {mean:6.1f} (p {test:.3f}, found {len(finite)})")
+            print(f"  {how:22} proposals {cells[0]}  epochs {cells[1]}", flush=True)
 
 
 if __name__ == "__main__":

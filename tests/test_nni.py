@@ -30,7 +30,7 @@ from stemlab.engine.manager.service import local
 from stemlab.engine.proposer import TunerProposer
 from stemlab.engine.quiet import Quiet
 from stemlab.engine.runner import RunnerClosed
-from stemlab.engine.searching import Proposals
+from stemlab.engine.searching import Progress, Proposals
 from stemlab.engine.slots import Slot
 from stemlab.errors import EngineError
 from stemlab.records import StudyFolder
@@ -305,7 +305,10 @@ def test_the_same_study_has_the_same_records_as_embedded(tmp_path, monkeypatch):
         runner = EmbeddedRunner([SLOT] * 2, keep) if name == "embedded" else NniRunner(local([SLOT] * 2, keep))
         try:
             TrialLoop(
-                Proposals(candidates.study.search, TunerProposer(candidates), Quiet().note), runner, folder, Quiet()
+                Proposals(Progress(candidates.study.search, TunerProposer(candidates), Quiet().note)),
+                runner,
+                folder,
+                Quiet(),
             ).run()
         finally:
             folder.close()

@@ -164,7 +164,7 @@ def _tpe(mode: str, seed: int, options: dict[str, Any], trials: int) -> Any:
     tpe_tuner.split_history = _split
     # NNI's default of 20 random points to begin with would leave nothing of a small search to TPE; and the best of
     # 24 draws among a few categories is nearly always the same one, which is no new proposal.
-    ours = {"n_startup_jobs": max(3, min(20, trials // 3)), "n_ei_candidates": 4}
+    ours = {"n_startup_jobs": max(4, min(20, trials // 6)), "n_ei_candidates": 4}
     return FreshTpe(optimize_mode=mode, seed=seed, tpe_args={**ours, **options})
 
 
