@@ -41,6 +41,8 @@ VICTIMS = {
 """What there is to kill beside the study's own process, and the words by which it is found on command lines."""
 
 ROUNDS = {"embedded": 24, "nni": 16, "ray": 10}
+SPAN = {"embedded": 18.0, "nni": 24.0, "ray": 40.0}
+"""Within how many seconds of its start, or of the kill before, a search is hit: it starts in a fraction of that."""
 
 
 @dataclass
@@ -129,7 +131,7 @@ def test_kills_at_random_moments(tmp_path, engine):
                     process = subprocess.Popen(
                         command(engine, folder, study, resume), stdout=out, stderr=out, env=environment, cwd=tmp_path
                     )
-            moment = rng.uniform(0.2, 12)
+            moment = rng.uniform(0.2, SPAN[engine])
             kind = rng.choice([*VICTIMS[engine], "study", "all"])
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(moment)
