@@ -41,7 +41,7 @@ VICTIMS = {
 """What there is to kill beside the study's own process, and the words by which it is found on command lines."""
 
 ROUNDS = {"embedded": 24, "nni": 16, "ray": 10}
-SPAN = {"embedded": 18.0, "nni": 24.0, "ray": 40.0}
+SPAN = {"embedded": 12.0, "nni": 16.0, "ray": 30.0}
 """Within how many seconds of its start, or of the kill before, a search is hit: it starts in a fraction of that."""
 
 
