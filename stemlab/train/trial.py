@@ -178,19 +178,22 @@ class Training:
     def _keep(self, run: Run, curve: list[dict[str, Any]], timed: dict[str, float]) -> None:
         if self.place is None or self.ranks.rank:
             return
+        so_far = self._seconds(timed)
         tensors, state = run.state()
         document = {
             "run": state,
             "curve": curve,
             "micro": run.micro,
             "latencies": self.latencies,
-            "timed": {**timed, "before": self._seconds(timed)},
+            "timed": {**timed, "before": so_far},
         }
         try:
             self.place.save(tensors, document)
         except OSError as error:
             self.place.remove()
             warnings.warn(f"{self.place.path}: cannot be written: {error}; the trial will begin anew", stacklevel=2)
+        # A trial that goes on knows nothing of how long saving took, so the record of its pause has it not either.
+        self.began += self._seconds(timed) - so_far
 
     def _forget(self) -> None:
         if self.place is not None and self.ranks.rank == 0:
