@@ -18,6 +18,9 @@ from .errors import StemlabError, StudyError, short
 from .spec import TrialSpec
 from .spec.files import dump_json, dump_yaml, read, write_text
 
+STATE = "checkpoint.safetensors"
+"""In trials/<digest>/: what a trial that was stopped early goes on from."""
+
 Status = Literal["ok", "diverged", "pruned", "infeasible", "failed"]
 
 
@@ -235,7 +238,7 @@ class StudyFolder:
 
     def forget_states(self) -> None:
         """Remove what trials kept to go on from: nobody will."""
-        for state in (self.path / "trials").glob("*/checkpoint.safetensors"):
+        for state in (self.path / "trials").glob(f"*/{STATE}"):
             with contextlib.suppress(OSError):
                 state.unlink()
 

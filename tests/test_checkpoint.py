@@ -48,7 +48,7 @@ def numbers(record):
 
 
 def state(keep, spec):
-    with safe_open(keep / spec.digest / checkpoint.NAME, framework="pt") as file:
+    with safe_open(keep / spec.digest / checkpoint.STATE, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
@@ -167,7 +167,7 @@ def test_what_is_not_its_state_is_not_taken_up(harm, tmp_path):
     spec = a_trial(epochs=2)
     never, _ = run(spec)
     run(spec, tmp_path, until=1)
-    harm(tmp_path / spec.digest / checkpoint.NAME)
+    harm(tmp_path / spec.digest / checkpoint.STATE)
     whole, epochs = run(spec, tmp_path)
     assert epochs == [1, 2]
     assert numbers(whole) == numbers(never)

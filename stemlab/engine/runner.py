@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ..errors import StemlabError
 from ..records import TrialRecord
-from ..spec import Order, TrialSpec
+from ..spec import EngineSpec, Order, TrialSpec
 
 RETRIES = 1
 """How often a trial is run again whose process or machine died, unless the study says otherwise."""
@@ -29,6 +29,11 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Stop all trials at once and leave no process behind."""
+
+
+def retries_of(engine: EngineSpec) -> int:
+    """Return how often a study has a trial run again whose process or machine died."""
+    return RETRIES if engine.retries is None else engine.retries
 
 
 def failed(trial: TrialSpec, error: str) -> TrialRecord:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..spec import EngineSpec
 from . import slots
-from .runner import RETRIES, Runner
+from .runner import Runner, retries_of
 
 
 def check(engine: EngineSpec) -> str:
@@ -29,7 +29,7 @@ def start(engine: EngineSpec, trials: int, keep: Path, note: Callable[[str], Non
 
     `keep` is where trials of this machine keep their state. EngineError for what cannot be had.
     """
-    retries = RETRIES if engine.retries is None else engine.retries
+    retries = retries_of(engine)
     if engine.kind == "ray":
         from .ray_runner import RayRunner
 

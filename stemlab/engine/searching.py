@@ -158,8 +158,8 @@ class Proposals:
             return False
         for proposal in proposals[self.told : visible]:
             self.progress.tell(proposal)
-            for record in proposal.records.values():
-                if self.rule is not None:
+            if self.rule is not None:
+                for record in proposal.records.values():
                     self.rule.add(record.curve)
         self.told = max(self.told, visible)
         made = self.progress.propose()

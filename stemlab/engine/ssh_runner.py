@@ -18,7 +18,7 @@ from ..records import TrialRecord
 from ..spec import EngineSpec, MachineSpec, Order
 from . import machines, ssh
 from .far import SIGN_OF_LIFE
-from .runner import RETRIES, Progress, RunnerClosed, failed
+from .runner import RETRIES, Progress, RunnerClosed, failed, retries_of
 from .slots import Slot
 from .work import TRAIN
 from .worker_process import WorkerDied, WorkerProcess
@@ -238,5 +238,4 @@ def start(
     for machine in found:
         for text in machine.notes:
             note(f"{machine.name}: {text}")
-    retries = RETRIES if engine.retries is None else engine.retries
-    return SshRunner(machines.places(engine, found, concurrency), note, keep, retries, work)
+    return SshRunner(machines.places(engine, found, concurrency), note, keep, retries_of(engine), work)

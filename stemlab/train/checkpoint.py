@@ -18,9 +18,9 @@ import safetensors
 import torch
 from safetensors.torch import save_file
 
+from ..records import STATE
 from ..spec import TrialSpec
 
-NAME = "checkpoint.safetensors"
 _FORMAT = "1"
 
 Tensors = dict[str, torch.Tensor]
@@ -35,7 +35,7 @@ class Checkpoint:
     """
 
     def __init__(self, keep: Path, trial: TrialSpec, device: str, processes: int = 1) -> None:
-        self.path = keep / trial.digest / NAME
+        self.path = keep / trial.digest / STATE
         versions = " ".join(f"{name} {metadata.version(name)}" for name in ("stemlab", "torch", "timm"))
         self._stamp = {
             "format": _FORMAT,
@@ -63,7 +63,7 @@ class Checkpoint:
         # Copies: what shares its memory cannot be saved otherwise.
         own = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{NAME}")
+        temporary = self.path.with_name(f".{STATE}")
         try:
             save_file(own, temporary, {**self._stamp, "state": state, "sum": _sum(own, state)})
             with temporary.open("rb") as file:

@@ -20,7 +20,7 @@ from ...errors import EngineError
 from ...records import TrialRecord
 from ...spec import EngineSpec, Order
 from .. import machines, ssh_runner
-from ..runner import RETRIES, Progress, Runner, RunnerClosed
+from ..runner import RETRIES, Progress, Runner, RunnerClosed, retries_of
 from ..slots import Slot
 from ..work import TRAIN
 from .runner import NniRunner
@@ -129,4 +129,4 @@ def start(
     """Start the runner of `service: remote`; EngineError, before anything runs, where a machine cannot be used."""
     found = machines.require(engine.machines or ())
     far = ssh_runner.start(engine, found, trials, note, keep, work)
-    return RemoteRunner(far, RETRIES if engine.retries is None else engine.retries, engine.port)
+    return RemoteRunner(far, retries_of(engine), engine.port)
