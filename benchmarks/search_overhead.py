@@ -5,10 +5,11 @@
 (a) stemlab, engine embedded; (b) stemlab, engine nni; (c) NNI with a naive trial script (plain_nni/); (d) Optuna with a
 plain loop (plain_optuna.py). All at concurrency 2, one CPU thread a trial, a process of their own each time.
 
-`wall` is from the start of the command to its end; `beyond` is that less half of what the trials trained (two run at a
-time). Trials that disturb each other train longer, so `training` is beside it. `start` is the time until the first
-trial trains, and `each` what remains of `beyond` behind it, a trial: proposing, handing over, recording, the last trial
-running alone, the report, the end.
+`wall` is from the start of the command to its end. What is beyond training is `wall` less half of what the trials trained,
+for two run at a time; trials that disturb each other train longer, so `training` is beside it. Parts of it are `start`,
+until the first trial trains; `each`, what a trial's place is idle beside it, a trial, while there are trials for both
+places (proposing, handing over, recording); half of `alone`, in which the last trial has the machine to itself; and
+`end`, behind the last trial (the report).
 """
 
 from __future__ import annotations
@@ -45,40 +46,56 @@ def main() -> None:
         for number in range(rounds):
             for arm in ARMS:
                 one = _run(arm, Path(folder) / f"{arm}{number}", listed)
-                one["beyond"] = one["wall"] - one["training"] / CONCURRENCY
-                one["each"] = (one["beyond"] - one["first"]) / len(trials)
                 found[arm].append(one)
                 shown = ", ".join(f"{name} {value:.2f}" for name, value in one.items())
                 print(f"{arm} {ARMS[arm]}: {shown}", flush=True)
-    print(f"\nmedians of {rounds}, seconds\n\n| | wall | training | beyond | start | each |\n|---|---|---|---|---|---|")
+    columns = list(found["a"][0])
+    print(f"\nmedians of {rounds}, seconds\n\n| | {' | '.join(columns)} |\n|---{'|---' * len(columns)}|")
     for arm, name in ARMS.items():
-        columns = ("wall", "training", "beyond", "first", "each")
         cells = (f"{statistics.median(one[column] for one in found[arm]):.2f}" for column in columns)
         print(f"| ({arm}) {name} | {' | '.join(cells)} |")
 
 
 def _run(arm: str, out: Path, listed: Path) -> dict[str, float]:
-    if arm in "cd":
-        script = HERE / ("plain_nni/search.py" if arm == "c" else "plain_optuna.py")
-        before = time.time()
-        done = subprocess.run(
-            [sys.executable, str(script), str(listed), str(CONCURRENCY)], stdout=subprocess.PIPE, text=True, check=True
-        )
-        return {**json.loads(done.stdout.splitlines()[-1]), "wall": time.time() - before}
-    command = [str(Path(sys.executable).with_name("stemlab")), "search", str(STUDY), "--out", str(out)]
-    engine = "embedded" if arm == "a" else "nni"
     before = time.time()
-    with subprocess.Popen([*command, "--engine", engine, "--json"], stdout=subprocess.DEVNULL) as run:
-        first = None
-        while run.poll() is None:
-            if first is None and (out / "records.jsonl").exists():
-                first = time.time()
-            time.sleep(0.02)
+    results = _run_plain(arm, listed) if arm in "cd" else _run_stemlab(arm, out)
     wall = time.time() - before
+    training = sum(seconds for seconds, _ in results)
+    start = min(ended - seconds for seconds, ended in results)
+    *_, last_but_one, last = sorted(ended for _, ended in results)
+    alone = last - last_but_one
+    return {
+        "wall": wall,
+        "training": training,
+        "beyond": wall - training / CONCURRENCY,
+        "start": start - before,
+        "each": (CONCURRENCY * (last - start) - training - alone) / len(results),
+        "alone": alone,
+        "end": before + wall - last,
+    }
+
+
+def _run_plain(arm: str, listed: Path) -> list[tuple[float, float]]:
+    """Run the trials without stemlab; return what each trained, and when it ended."""
+    script = HERE / ("plain_nni/search.py" if arm == "c" else "plain_optuna.py")
+    command = [sys.executable, str(script), str(listed), str(CONCURRENCY)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return [(seconds, ended) for seconds, ended in json.loads(done.stdout.splitlines()[-1])]
+
+
+def _run_stemlab(arm: str, out: Path) -> list[tuple[float, float]]:
+    """Run the study; return what each trial trained, and when it was on record."""
+    engine = "embedded" if arm == "a" else "nni"
+    command = [str(Path(sys.executable).with_name("stemlab")), "search", str(STUDY), "--out", str(out)]
+    records, ends = out / "records.jsonl", []
+    with subprocess.Popen([*command, "--engine", engine, "--json"], stdout=subprocess.DEVNULL) as run:
+        while run.poll() is None:
+            there = records.read_bytes().count(b"\n") if records.exists() else 0
+            ends += [time.time()] * (there - len(ends))
+            time.sleep(0.02)
     assert run.returncode == 0
-    seconds = [json.loads(line)["metrics"]["seconds"] for line in (out / "records.jsonl").read_text().splitlines()]
-    assert first is not None
-    return {"wall": wall, "first": first - before - seconds[0], "training": sum(seconds)}
+    seconds = [json.loads(line)["metrics"]["seconds"] for line in records.read_text().splitlines()]
+    return list(zip(seconds, ends, strict=True))
 
 
 if __name__ == "__main__":

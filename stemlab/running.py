@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from .candidate import Candidates
 from .errors import SpecError, StemlabError, StudyError
-from .plan import Plan
 from .records import StudyFolder, TrialRecord
 from .space import is_hole
 from .spec import AblationSpec, SearchSpec, StudySpec, TrainSpec
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from .engine.loop import Reporter, Source
     from .engine.runner import Runner
     from .engine.screening import Screened
+    from .plan import Plan
 
 StudySource = str | os.PathLike[str] | dict[str, Any]
 
@@ -44,6 +44,8 @@ def _epochs(study: SearchSpec) -> Any:
 
 def load_ablation(source: StudySource, changes: Sequence[str] = ()) -> Plan:
     """Return the plan of an ablation file (or dict), checked; `changes` are `path=value` as after --set."""
+    from .plan import Plan
+
     document = _read(AblationSpec, source, changes)
     return Plan.of(validate(AblationSpec, document), document)
 
@@ -96,7 +98,6 @@ def search(
     tuners.require(study.search.tuner)
     settings = study.search
     with _Run(study, _folder(study.name, out, resume), resume, reporter) as run:
-        # The workers import torch while we import NNI and make the first proposals.
         runner = run.start(settings.concurrency * settings.trials_each)
         proposer = TunerProposer(candidates)
         if settings.screen is None:
@@ -241,11 +242,13 @@ class _Run:
 
     def start(self, trials: int) -> Runner:
         """Start the engine, for as many trials at a time as there may be."""
+        from . import report
         from .engine import runners
 
         keep = self.folder.path / "trials"
         self.runner = runners.start(self.study.engine, trials, keep, self.reporter.note)
         self.reporter.page = getattr(self.runner, "page", None)
+        report.prepare()  # while the workers import torch, rather than when all is done
         return self.runner
 
     def list_waiting(self, screened: Screened) -> None:

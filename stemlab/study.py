@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from .api import load
 from .errors import SpecError, StudyError, nearest, one_of, short
-from .plan import Plan
 from .records import StudyFolder, TrialRecord
 from .spec import AblationSpec, ModelSpec, SearchSpec
 from .spec.files import Document, read, validate
@@ -73,6 +72,8 @@ class Study:
     @cached_property
     def design(self) -> Design:
         """The arms and draws of an ablation; StudyError for a search."""
+        from .plan import Plan
+
         return Plan.of(self.ablation, self._document).design
 
     @property

@@ -1279,10 +1279,10 @@ def test_no_room_for_a_record(call, workplace, folder):
 
 
 def workers_of(process: psutil.Process) -> Iterator[psutil.Process]:
-    """Yield the worker processes of a running search."""
-    for child in process.children(recursive=True):
-        if "stemlab.engine.worker" in child.cmdline():
-            yield child
+    """Yield the worker processes of a running search: the children of its fork server."""
+    for child in process.children():
+        if "stemlab.engine.fork_server" in child.cmdline():
+            yield from child.children()
 
 
 @pytest.mark.parametrize("retries", [pytest.param(0, marks=pytest.mark.slow), 1])

@@ -30,7 +30,7 @@ SMALL = (
 TRIALS = 10
 
 VICTIMS = {
-    "embedded": {"worker": ("stemlab.engine.worker",)},
+    "embedded": {"worker or their server": ("stemlab.engine.fork_server",)},
     "nni": {
         "trial": ("stemlab.engine.manager.trial",),
         "worker": ("stemlab.engine.manager.host",),

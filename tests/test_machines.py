@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import pytest
 
 from stemlab.engine import machines, manifest, ssh, survey
 from stemlab.engine.slots import Slot
-from stemlab.engine.worker_process import WorkerProcess
+from stemlab.engine.worker_process import Spawned, WorkerProcess
 from stemlab.errors import EngineError, SpecError
 from stemlab.spec import EngineSpec, MachineSpec
 
@@ -117,7 +118,7 @@ def test_a_machine_that_is_listed_twice_is_refused():
 
 
 def test_what_a_login_shell_says_first_is_not_taken_for_the_worker():
-    worker = WorkerProcess(["sh", "-c", 'echo welcome; echo; echo \'{"event": "ready"}\'; cat'])
+    worker = WorkerProcess(partial(Spawned, ["sh", "-c", 'echo welcome; echo; echo \'{"event": "ready"}\'; cat']))
     try:
         worker.await_ready()
         assert worker.ready
@@ -127,7 +128,7 @@ def test_what_a_login_shell_says_first_is_not_taken_for_the_worker():
 
 def test_the_signal_that_ended_a_worker_is_told_also_by_its_shell():
     for program in ("kill -9 $$", f"'{sys.executable}' -c 'import os; os.kill(os.getpid(), 9)'; exit $?"):
-        worker = WorkerProcess(["sh", "-c", program])
+        worker = WorkerProcess(partial(Spawned, ["sh", "-c", program]))
         with pytest.raises(Exception, match="SIGKILL"):
             worker.await_ready()
         worker.close()

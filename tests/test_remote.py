@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -23,7 +24,7 @@ from stemlab.engine.quiet import Quiet
 from stemlab.engine.runner import RunnerClosed
 from stemlab.engine.slots import Slot
 from stemlab.engine.ssh_runner import SshRunner
-from stemlab.engine.worker_process import WorkerProcess
+from stemlab.engine.worker_process import Spawned, WorkerProcess
 from stemlab.errors import EngineError
 from stemlab.records import StudyFolder
 from stemlab.running import load_search
@@ -282,12 +283,15 @@ def test_a_worker_that_hears_nothing_ends_itself(log):
     settings = {"work": "remote_work:train", "keep": None, "environment": {}}
     environment = {"STEMLAB_TEST_LOG": str(log), "STEMLAB_TEST_HOST": "0", "PYTHONPATH": str(Path(__file__).parent)}
     quick = "from stemlab.engine import far; far._SILENCE = 4.0; far.main()"
-    worker = WorkerProcess([sys.executable, "-c", quick], environment, json.dumps(settings) + "\n")
+    worker = WorkerProcess(
+        lambda log: Spawned([sys.executable, "-c", quick], log, environment), json.dumps(settings) + "\n"
+    )
     try:
         for _ in range(24):
             worker.send("\n")
             time.sleep(0.25)
-        assert worker.process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.process.wait(timeout=0)
         worker.await_ready()
         assert worker.process.wait(timeout=PATIENCE) == -9
     finally:

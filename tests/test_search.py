@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -183,21 +182,6 @@ def test_an_interrupted_search_leaves_no_process_and_resumes(sent, unbroken, sta
     assert essence(folder) == essence(unbroken)
 
 
-@pytest.mark.slow
-def test_a_killed_worker_costs_one_trial(start):
-    process, folder = start("--set", "train.epochs=12")
-    me = psutil.Process(process.pid)
-    wait_until(lambda: len(records(folder)) >= 1)
-    os.kill(me.children()[0].pid, signal.SIGKILL)
-    _, stderr = process.communicate(timeout=300)
-    assert process.returncode == 0, stderr
-    rows = records(folder)
-    assert len(rows) == 6
-    (broken,) = (row for row in rows if row["status"] == "failed")
-    assert "SIGKILL" in broken["error"]
-    assert "Traceback" not in stderr
-
-
 def test_divergence_is_a_result(tmp_path):
     changes = ["train.optimizer=sgd", "train.lr=1.0e+6", "train.warmup_epochs=0", "train.epochs=2", "search.trials=2"]
     study = stemlab.search(CONV3X3, tmp_path / "study", changes=[*changes, "engine.workers=0"])
@@ -218,14 +202,21 @@ def test_seeds_are_an_axis_of_their_own(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_worker_killed_as_it_starts_costs_nothing(start):
-    process, folder = start()
+@pytest.mark.parametrize("records_before", [0, 1])
+def test_a_killed_fork_server_costs_nothing(start, records_before):
+    """It is killed as it starts, or while its workers train; a worker that is killed then is forked from another."""
+    process, folder = start("--set", "train.epochs=12")
     me = psutil.Process(process.pid)
-    wait_until(lambda: me.children())
-    os.kill(me.children()[0].pid, signal.SIGKILL)
+    wait_until(lambda: me.children() and len(records(folder)) >= records_before)
+    (server,) = me.children()
+    workers = server.children()
+    server.kill()
+    for worker in workers[:1]:
+        worker.kill()
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
     assert [row["status"] for row in records(folder)] == ["ok"] * 6
+    assert all_gone(workers)
 
 
 @pytest.mark.slow

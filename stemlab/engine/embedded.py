@@ -1,15 +1,16 @@
-"""The embedded engine: warm worker processes on this machine, one for each slot."""
+"""The embedded engine: warm worker processes on this machine, one for each slot, forked from one."""
 
 from __future__ import annotations
 
-import sys
 import threading
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ..errors import EngineError
 from ..records import TrialRecord
 from ..spec import Order
+from .fork_server import ForkServer
 from .packing import Pool, memory_needed
 from .runner import RETRIES, Progress, RunnerClosed, failed
 from .slots import Slot, find_gpus
@@ -29,15 +30,19 @@ class EmbeddedRunner:
 
     def __init__(self, slots: list[Slot], keep: Path | None = None, retries: int = RETRIES, work: str = TRAIN) -> None:
         self.slots, self.retries = len(slots), retries
+        self._work = work
         self._arguments = (work, *([] if keep is None else [str(keep)]))
+        self._environment = slots[0].environment()  # the GPUs apart, the slots of a study are alike
         self._closed = threading.Event()
         self._starting = threading.Lock()
-        self._all: list[_Worker] = []
-        self._pool: Pool[_Worker] = Pool(
+        self._places = [_Place(slot) for slot in slots]
+        self._pool: Pool[_Place] = Pool(
             {gpu: slot.room for slot in slots if slot.room is not None for gpu in slot.gpus}
         )
-        for slot in slots:
-            self._pool.add(self._start(slot), slot.gpus)
+        for place in self._places:
+            self._pool.add(place, place.slot.gpus)
+        # Its imports take seconds, while the study makes its first proposals.
+        self._server = ForkServer(work, self._environment)
 
     def run(self, order: Order, progress: Progress) -> TrialRecord:
         """Run one trial in the next idle worker; EngineError where workers die again and again as they start.
@@ -45,16 +50,16 @@ class EmbeddedRunner:
         Where GPUs are shared by memory, it waits for one that has room for the trial.
         """
         need = memory_needed(order.trial) if self._pool.rooms else 0
-        worker = self._pool.take(need)
+        place = self._pool.take(need)
         starts = runs = 0
         try:
             while starts < _STARTS:
                 try:
-                    return worker.run(order, progress)
+                    return self._worker(place).run(order, progress)
                 except WorkerDied as death:
                     if self._closed.is_set():
                         raise RunnerClosed("the study was stopped") from None
-                    worker = self._replace(worker)
+                    self._end(place)
                     if not death.was_ready:
                         starts, last = starts + 1, death
                     elif runs < self.retries:
@@ -64,38 +69,42 @@ class EmbeddedRunner:
             why = (last.log.splitlines() or ["its log is empty"])[-1]
             raise EngineError(f"{_STARTS} workers died as they started ({last.reason}): {why}")
         finally:
-            self._pool.give_back(worker, worker.slot.gpus, need)
+            self._pool.give_back(place, place.slot.gpus, need)
 
-    def _replace(self, worker: _Worker) -> _Worker:
-        replacement = self._start(worker.slot)
-        self._all.remove(worker)
-        worker.close()
-        return replacement
+    def _worker(self, place: _Place) -> WorkerProcess:
+        """Return the worker of a place; start it if there is none."""
+        with self._starting:
+            if place.worker is None:
+                if not self._server.is_alive():
+                    self._server.close()
+                    self._server = ForkServer(self._work, self._environment)
+                if self._closed.is_set():
+                    self._server.close()
+                    raise RunnerClosed("the study was stopped")
+                environment, server = place.slot.environment(), self._server
+                place.worker = WorkerProcess(lambda log: server.fork(self._arguments, environment, log))
+            return place.worker
+
+    def _end(self, place: _Place) -> None:
+        with self._starting:
+            worker, place.worker = place.worker, None
+        if worker is not None:
+            worker.close()
 
     def close(self) -> None:
         """Kill all workers and what they started, and wait until they are gone."""
         self._closed.set()
-        with self._starting:
-            workers = list(self._all)
-        for worker in workers:
-            worker.close()
-
-    def _start(self, slot: Slot) -> _Worker:
-        with self._starting:
-            if self._closed.is_set():
-                raise RunnerClosed("the study was stopped")
-            worker = _Worker(slot, self._arguments)
-            self._all.append(worker)
-            return worker
+        self._server.close()
+        for place in self._places:
+            self._end(place)
 
 
-class _Worker(WorkerProcess):
-    """The worker of a slot."""
+@dataclass(eq=False)
+class _Place:
+    """Room for one worker at a time."""
 
-    def __init__(self, slot: Slot, arguments: tuple[str, ...]) -> None:
-        self.slot = slot
-        # -P: a torch.py in the user's folder is not torch.
-        super().__init__([sys.executable, "-P", "-m", "stemlab.engine.worker", *arguments], slot.environment())
+    slot: Slot
+    worker: WorkerProcess | None = None
 
 
 class InlineRunner:

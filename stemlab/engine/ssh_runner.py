@@ -21,7 +21,7 @@ from .far import SIGN_OF_LIFE
 from .runner import RETRIES, Progress, RunnerClosed, failed, retries_of
 from .slots import Slot
 from .work import TRAIN
-from .worker_process import WorkerDied, WorkerProcess
+from .worker_process import Spawned, WorkerDied, WorkerProcess
 
 PAUSES = (0.0, 2.0, 10.0, 60.0, 120.0)
 """Seconds before each attempt to reach a machine; one that starts anew is back by the last."""
@@ -191,7 +191,8 @@ class SshRunner:
         with self._change:
             if self._closed.is_set():
                 return None
-            worker = WorkerProcess(command, first=f"{place.machine.python}\n{json.dumps(settings)}\n")
+            first = f"{place.machine.python}\n{json.dumps(settings)}\n"
+            worker = WorkerProcess(lambda log: Spawned(command, log), first)
             self._workers.append(worker)
             return worker
 

@@ -20,15 +20,22 @@ TRAIN = "stemlab.engine.work:train"
 """The name of the work of all studies; simulations and tests have others."""
 
 
-def prepare(name: str = TRAIN) -> Work:
-    """Import what the work needs and return it. The environment says how many CPU threads there are (slots.Slot)."""
+def find(name: str = TRAIN) -> Work:
+    """Import what the work needs and return it."""
     module, _, function = name.partition(":")
     work: Work = getattr(import_module(module), function)
-    if name != TRAIN:
-        return work
-    from ..train import settle
+    if name == TRAIN:
+        from .. import train  # noqa: F401 (torch and timm, which take seconds)
+    return work
 
-    settle()
+
+def prepare(name: str = TRAIN) -> Work:
+    """Return the work, and settle this process to it: the environment says how many CPU threads there are."""
+    work = find(name)
+    if name == TRAIN:
+        from ..train import settle
+
+        settle()
     return work
 
 

@@ -8,8 +8,8 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, Any, Protocol
 
 from ..records import TrialRecord
 from ..spec import Order
@@ -29,26 +29,67 @@ class WorkerDied(Exception):
         super().__init__(self.reason)
 
 
-class WorkerProcess:
-    """A process that serves as stemlab.engine.worker does. `first` is sent before any order."""
+class Process(Protocol):
+    """What is asked of a worker's process: as of subprocess.Popen, but for `kill`."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None, first: str = "") -> None:
-        self.ready = False
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
-        self.process = subprocess.Popen(
+    pid: int
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return its exit code (negative: a signal); subprocess.TimeoutExpired if it takes longer."""
+
+    def kill(self) -> None:
+        """Kill it and all that it started."""
+
+
+class Spawned(Process):
+    """A process started by a command, in a group of its own."""
+
+    def __init__(self, command: Sequence[str], log: IO[bytes], environment: Mapping[str, str] | None = None) -> None:
+        self._popen = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._log,
+            stderr=log,
             env={**os.environ, **(environment or {})},
             # A group of its own: Ctrl-C reaches us alone, and a kill reaches all that the trial started.
             process_group=0,
         )
+        assert self._popen.stdin is not None
+        assert self._popen.stdout is not None
+        self.pid, self.stdin, self.stdout = self._popen.pid, self._popen.stdin, self._popen.stdout
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return its exit code; subprocess.TimeoutExpired if it takes longer than so many seconds."""
+        return self._popen.wait(timeout)
+
+    def kill(self) -> None:
+        """Kill it and all that it started."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            self._popen.kill()
+
+
+class WorkerProcess:
+    """A process that serves as stemlab.engine.worker does, made by `start`, which is given the file for its log.
+
+    `first` is sent before any order. Whatever `start` raises is raised.
+    """
+
+    def __init__(self, start: Callable[[IO[bytes]], Process], first: str = "") -> None:
+        self.ready = False
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
+        try:
+            self.process = start(self._log)
+        except BaseException:
+            self._log.close()
+            raise
         self.send(first)
 
     def send(self, text: str) -> bool:
         """Write to its stdin; whether that was still possible."""
-        assert self.process.stdin is not None
         try:
             self.process.stdin.write(text.encode())
             self.process.stdin.flush()
@@ -76,7 +117,6 @@ class WorkerProcess:
         raise self._death()
 
     def _events(self) -> Iterator[dict[str, Any]]:
-        assert self.process.stdout is not None
         for line in self.process.stdout:
             try:
                 event: dict[str, Any] = json.loads(line)
@@ -91,29 +131,24 @@ class WorkerProcess:
         try:
             code = self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            self._kill()
-            code = self.process.wait()
-        return WorkerDied(code, self._tail(), self.ready)
-
-    def _tail(self) -> str:
-        try:
-            size = self._log.seek(0, os.SEEK_END)
-            self._log.seek(max(0, size - 4000))
-            return self._log.read().decode(errors="replace").strip()
-        except (OSError, ValueError):
-            return ""
-
-    def _kill(self) -> None:
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
             self.process.kill()
+            code = self.process.wait()
+        return WorkerDied(code, tail(self._log), self.ready)
 
     def close(self) -> None:
         """Kill it and what it started, and wait until it is gone."""
-        self._kill()
+        self.process.kill()
         self.process.wait()
         for stream in (self.process.stdin, self._log):
-            if stream is not None:
-                with contextlib.suppress(OSError):  # the pipe broke with the process
-                    stream.close()
+            with contextlib.suppress(OSError):  # the pipe broke with the process
+                stream.close()
+
+
+def tail(log: IO[bytes]) -> str:
+    """Return the end of a process's log."""
+    try:
+        size = log.seek(0, os.SEEK_END)
+        log.seek(max(0, size - 4000))
+        return log.read().decode(errors="replace").strip()
+    except (OSError, ValueError):
+        return ""

@@ -11,6 +11,15 @@ from ..errors import StudyError
 from ..records import StudyFolder
 
 
+def prepare() -> None:
+    """Import what reports need, which takes a second or two."""
+    import matplotlib.backends.backend_svg
+    import matplotlib.figure
+    import sklearn.ensemble  # noqa: F401 (these three are imported where they are used)
+
+    from . import ablation, search  # noqa: F401 (pandas, jinja2, scipy's statistics)
+
+
 def write(folder: StudyFolder) -> tuple[Path, Path]:
     """Write report.html and summary.md of a study, finished or interrupted; return their paths.
 
