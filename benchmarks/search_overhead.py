@@ -1,15 +1,15 @@
 """What a search costs beyond training: the same twelve trials by stemlab, by plain NNI and by plain Optuna, in turn.
 
-    python benchmarks/search_overhead.py [rounds]
+    python benchmarks/search_overhead.py [rounds [arms]]
 
 (a) stemlab, engine embedded; (b) stemlab, engine nni; (c) NNI with a naive trial script (plain_nni/); (d) Optuna with a
 plain loop (plain_optuna.py). All at concurrency 2, one CPU thread a trial, a process of their own each time.
 
-`wall` is from the start of the command to its end. What is beyond training is `wall` less half of what the trials trained,
-for two run at a time; trials that disturb each other train longer, so `training` is beside it. Parts of it are `start`,
-until the first trial trains; `each`, what a trial's place is idle beside it, a trial, while there are trials for both
-places (proposing, handing over, recording); half of `alone`, in which the last trial has the machine to itself; and
-`end`, behind the last trial (the report).
+`wall` is from the start of the command to its end. What is beyond training is `wall` less half of what the trials
+trained, for two run at a time; trials that disturb each other train longer, so `training` is beside it. Parts of it
+are `start`, until the first trial trains; `each`, what a place is idle, a trial, while there are trials for both
+(proposing, handing over, recording); half of `alone`, in which the last trial has the machine to itself; and `end`,
+behind it.
 """
 
 from __future__ import annotations
@@ -37,23 +37,24 @@ ARMS = {
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    arms = sys.argv[2] if len(sys.argv) > 2 else "abcd"
     candidates = load_search(STUDY)
     trials = [candidate.trials[0] for candidate in candidates.probe().feasible]
-    found: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
+    found: dict[str, list[dict[str, float]]] = {arm: [] for arm in arms}
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "trials.jsonl"
         listed.write_text("".join(trial.canonical_json() + "\n" for trial in trials))
         for number in range(rounds):
-            for arm in ARMS:
+            for arm in arms:
                 one = _run(arm, Path(folder) / f"{arm}{number}", listed)
                 found[arm].append(one)
                 shown = ", ".join(f"{name} {value:.2f}" for name, value in one.items())
                 print(f"{arm} {ARMS[arm]}: {shown}", flush=True)
-    columns = list(found["a"][0])
+    columns = list(found[arms[0]][0])
     print(f"\nmedians of {rounds}, seconds\n\n| | {' | '.join(columns)} |\n|---{'|---' * len(columns)}|")
-    for arm, name in ARMS.items():
+    for arm in arms:
         cells = (f"{statistics.median(one[column] for one in found[arm]):.2f}" for column in columns)
-        print(f"| ({arm}) {name} | {' | '.join(cells)} |")
+        print(f"| ({arm}) {ARMS[arm]} | {' | '.join(cells)} |")
 
 
 def _run(arm: str, out: Path, listed: Path) -> dict[str, float]:

@@ -13,9 +13,10 @@ from ..records import StudyFolder
 
 def prepare() -> None:
     """Import what reports need, which takes a second or two."""
+    # These are imported where they are used.
     import matplotlib.backends.backend_svg
-    import matplotlib.figure
-    import sklearn.ensemble  # noqa: F401 (these three are imported where they are used)
+    import matplotlib.figure  # noqa: F401
+    import sklearn.ensemble  # noqa: F401
 
     from . import ablation, search  # noqa: F401 (pandas, jinja2, scipy's statistics)
 
