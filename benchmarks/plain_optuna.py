@@ -18,11 +18,13 @@ def main() -> None:
     import optuna
     import torch
 
+    from stemlab.data.digits import load_digits
     from stemlab.spec import TrialSpec
     from stemlab.train import run_trial
 
     torch.set_num_threads(1)
     trials = [TrialSpec.model_validate_json(line) for line in Path(sys.argv[1]).read_text().splitlines()]
+    load_digits(trials[0].data)  # kept from here on
     results = []
 
     def objective(trial: optuna.Trial) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -11,11 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from .candidate import Candidates
 from .errors import SpecError, StemlabError, StudyError
 from .records import StudyFolder, TrialRecord
 from .space import is_hole
-from .spec import AblationSpec, SearchSpec, StudySpec, TrainSpec
+from .spec import AblationSpec, DataSpec, SearchSpec, StudySpec, TrainSpec
 from .spec.files import Document, override, read, validate
 from .study import Study
 
@@ -104,7 +107,7 @@ def search(
             progress = Progress(settings, proposer, run.reporter.note, run.hours)
         else:
             known = {record.trial: record.screen for record in run.records if record.screen is not None}
-            screened = Screened(proposer, settings.screen, known=known)
+            run.screened = screened = Screened(proposer, settings.screen, known=known)
             progress = Progress(settings, screened, run.reporter.note, run.hours, screened.score_of)
         halves = settings.fidelity if settings.fidelity and settings.fidelity.kind != "median" else None
         trials = Brackets(progress, halves, _epochs(study)) if halves else Proposals(progress)
@@ -112,8 +115,6 @@ def search(
             done = run.loop(trials, runner)
         finally:
             run.manifest["stopped"] = progress.stopped
-            if settings.screen is not None:
-                run.list_waiting(screened)
         run.folder.forget_states()  # of trials that were stopped early for good
         return done
 
@@ -211,6 +212,7 @@ class _Run:
         # What this machine has not got is said before a folder is made.
         trials_on = runners.check(study.engine)
         self.runner: Runner | None = None
+        self.screened: Screened | None = None
         self.manifest: dict[str, Any] = {
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "started": _now(),
@@ -248,14 +250,24 @@ class _Run:
         keep = self.folder.path / "trials"
         self.runner = runners.start(self.study.engine, trials, keep, self.reporter.note)
         self.reporter.page = getattr(self.runner, "page", None)
-        report.prepare()  # while the workers import torch, rather than when all is done
+        # While the workers import torch: what they need next, and what is needed when all is done.
+        self._prepare_data()
+        report.prepare()
         return self.runner
 
-    def list_waiting(self, screened: Screened) -> None:
+    def _prepare_data(self) -> None:
+        from .data.scans import scans
+
+        with contextlib.suppress(ValidationError):  # there are holes in it
+            scans(DataSpec.model_validate(self.study.data))
+
+    def _list_waiting(self) -> None:
         """List the candidates that a screen left waiting, those that would have come next first."""
+        if self.screened is None:
+            return
         listed = [
-            {"model": one.model.canonical(), "assignment": one.assignments[0], "screen": screened.score_of(one)}
-            for one in screened.waiting
+            {"model": one.model.canonical(), "assignment": one.assignments[0], "screen": self.screened.score_of(one)}
+            for one in self.screened.waiting
         ]
         file = self.folder.write_json("waiting.json", listed)
         if listed:
@@ -274,7 +286,6 @@ class _Run:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            self.reporter.__exit__()
             if self.runner is not None:
                 self.runner.close()
             self.manifest |= {
@@ -283,6 +294,7 @@ class _Run:
             }
             try:
                 self.folder.write_json("manifest.json", self.manifest)
+                self._list_waiting()
                 study = Study(self.folder.path)
                 best = study.find_best()
                 if best is not None:
@@ -295,6 +307,7 @@ class _Run:
                 if kind is None:  # otherwise a disk that is full, say, has been complained of already
                     raise
         finally:
+            self.reporter.__exit__()
             self.folder.close()
 
     def _seconds_before(self) -> float:

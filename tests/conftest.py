@@ -23,6 +23,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # there are as many processes as cores
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """What is made once on a machine is made once a run of the tests, and nothing is left in the home folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STEMLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def cli(tmp_path):
     """Run the installed command line in a fresh folder; give the finished process (text streams)."""

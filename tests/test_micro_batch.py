@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_checkpoint import a_trial, numbers, run, same, state
 
 from stemlab.builders import build_model
-from stemlab.data import load_digits
+from stemlab.data.digits import load_digits
 from stemlab.engine.work import perform, train
 from stemlab.errors import StemlabError
 from stemlab.spec import Order, TrialSpec

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_checkpoint import a_trial
 
 from stemlab.builders import build_model
-from stemlab.data import load_digits
+from stemlab.data.digits import load_digits
 from stemlab.engine import embedded
 from stemlab.engine.embedded import InlineRunner
 from stemlab.engine.packing import CONTEXT, Pool, memory_needed, room

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from stemlab.analysis.similarity import cka_between
 from stemlab.builders import build_model
-from stemlab.data import load_digits
+from stemlab.data.digits import load_digits
 from stemlab.errors import SpecError
 from stemlab.probes import Observer, attention, cka, hessian, tokens
 from stemlab.probes.gradients import GradientNorms

@@ -59,7 +59,7 @@ def _leave_the_gpu() -> None:
 
     import torch
 
-    from ..data import load_digits
+    from ..data.digits import load_digits
 
     load_digits.cache_clear()
     gc.collect()

@@ -17,7 +17,7 @@ from .steps import StepProbe
 from .updates import UpdateRatios
 
 if TYPE_CHECKING:
-    from ..data import Part, Splits
+    from ..data.split import Part, Splits
 
 
 class Observer:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from ..builders import build_model
-from ..data import Part, load_digits
+from ..data.digits import load_digits
+from ..data.split import Part
 from ..matching import match
 from ..spec import TrialSpec
 from .run import Run, evaluate

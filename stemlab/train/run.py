@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..data import Part
+from ..data.split import Part
 from ..probes import Observer
 from ..spec import TrainSpec, TrialSpec
 from . import recipe

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..builders import build_model
-from ..data import load_digits
+from ..data.digits import load_digits
 from ..errors import SpecError, nearest, one_of, short
 from ..matching import match
 from ..modules.scaled_relu import ScaledReLU

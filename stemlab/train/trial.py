@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..builders import build_model
-from ..data import load_digits
+from ..data.digits import load_digits
 from ..errors import StemlabError
 from ..matching import match
 from ..probes import Observer
