@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 import signal
 import sys
@@ -29,8 +27,6 @@ def main() -> None:
     """Run the command line; exit codes: 0 done, 1 ran and failed, 2 bad input, 130 interrupted."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    # At the end of a process Python looks for garbage in all that was imported, for up to a second and a half.
-    atexit.register(gc.freeze)
     try:
         code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
