@@ -149,9 +149,7 @@ def test_no_trial_is_lost_or_mispaired_whatever_happens_to_it(started, base):
         assert (record.status, record.metrics) == (
             ("ok", {"top1": expected}) if expected >= 1 / 6 else ("diverged", {})
         )
-        # Rows are for who watches; NNI stores each metric before it passes it on, so that a record may overtake one.
-        assert {row["top1"] for row in rows[digest]} <= {expected}
-    assert sum(bool(rows[order.trial.digest]) for order in orders) > 0.8 * len(orders)
+        assert {row["top1"] for row in rows[digest]} == {expected}
     # NNI's own page tells the same, however the starts were jittered.
     jobs = json.loads(ask(runner.page, "api/v1/nni/trial-jobs")[1])
     given = {job["trialJobId"]: json.loads(job["hyperParameters"][0])["parameters"]["trial"] for job in jobs}

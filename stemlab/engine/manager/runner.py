@@ -38,7 +38,8 @@ _STARTS = 3
 """How many managers may die in turn with no record in between; and how many workers before they are ready."""
 
 _GRACE = 2.0
-"""Seconds that a trial's record may come behind the news of its end: they take different ways through NNI."""
+"""Seconds that a trial's record may come behind the news of its end, and its rows behind its record: NNI stores each
+metric before it passes it on, so that one overtakes another."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ class _Job:
     outcome: queue.SimpleQueue[TrialRecord | _Lost | Exception] = field(default_factory=queue.SimpleQueue)
     ended: float | None = None
     status: str = ""
+    rows: int = 0
+    record: TrialRecord | None = None
+    wanted: int = 0  # rows that the trial had reported when it sent the record
 
     def parameters(self) -> dict[str, Any]:
         """What NNI is given: the order, and what its page may show of it."""
@@ -158,7 +162,7 @@ class NniRunner:
         with self._lock:
             jobs, self._jobs = list(self._jobs.values()), {}
         for job in jobs:
-            job.outcome.put(outcome(job))
+            job.outcome.put(job.record or outcome(job))
 
     # The experiment.
 
@@ -199,8 +203,9 @@ class NniRunner:
             manager.check_sockets()
             with self._lock:
                 for number, job in self._jobs.items():
-                    job.ended = None  # it ended with the manager before this one
-                    self._hub.send(number, job.parameters())
+                    if job.record is None:
+                        job.ended = None  # it ended with the manager before this one
+                        self._hub.send(number, job.parameters())
                 self._is_up = True
             self._follow(manager)
         except ManagerDied as death:
@@ -259,20 +264,24 @@ class NniRunner:
         elif event["event"] == "metric":
             value = _parse(event["value"])
             if event["type"] == "PERIODICAL" and isinstance(value.get("row"), dict):
+                job.rows += 1
                 try:
                     job.progress(value["row"])
                 except Exception as error:
                     self._finish(event["job"], error)
-            elif "record" in value:
-                self._finish(event["job"], _record(value["record"], job.order))
+            elif "record" in value and job.record is None:
+                job.record = _record(value["record"], job.order)
+                if job.record is not None:  # else it is junk: the trial's end will tell that it left no record
+                    rows = value.get("rows")
+                    job.wanted, job.ended = rows if isinstance(rows, int) else 0, time.monotonic()
             elif isinstance(value.get("death"), dict):
                 log, was_ready = str(value["death"].get("log", "")), value["death"].get("ready") is not False
                 reason = f"{log}\nthe worker died".strip() if was_ready else log
                 self._finish(event["job"], _Lost(reason, was_ready))
+            if job.record is not None and job.rows >= job.wanted:
+                self._finish(event["job"], job.record)
 
-    def _finish(self, number: int, outcome: TrialRecord | _Lost | Exception | None) -> None:
-        if outcome is None:
-            return  # junk: the trial's end will tell that it left no record
+    def _finish(self, number: int, outcome: TrialRecord | _Lost | Exception) -> None:
         with self._lock:
             job = self._jobs.pop(number, None)
         if job is not None:
@@ -280,13 +289,14 @@ class NniRunner:
             job.outcome.put(outcome)
 
     def _find_lost(self) -> None:
-        """End the jobs whose trials have ended, for NNI, and left no record."""
+        """End the jobs whose trials have ended: with the record, if only rows are missing, or as lost."""
         now = time.monotonic()
         with self._lock:
             jobs = list(self._jobs.items())
         for number, job in jobs:
             if job.ended is not None and now > job.ended + _GRACE:
-                self._finish(number, _Lost(f"the trial ended without a record (NNI says {job.status})"))
+                lost = _Lost(f"the trial ended without a record (NNI says {job.status})")
+                self._finish(number, job.record or lost)
 
     # The hosts on this machine.
 

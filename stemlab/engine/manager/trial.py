@@ -75,7 +75,7 @@ class _Nni:
     def __init__(self, url: str, job: str) -> None:
         parts = urlsplit(url)
         self._address, self._path, self._job = parts.netloc, parts.path, job
-        self._sequence = 0
+        self.rows = 0
         self._parent = os.getppid()
         self._number: int | None = None
 
@@ -103,10 +103,10 @@ class _Nni:
             "parameter_id": self._number,
             "trial_job_id": self._job,
             "type": kind,
-            "sequence": self._sequence if kind == "PERIODICAL" else 0,
+            "sequence": self.rows if kind == "PERIODICAL" else 0,
             "value": json.dumps(value),
         }
-        self._sequence += kind == "PERIODICAL"
+        self.rows += kind == "PERIODICAL"
         self._ask("PUT", {"type": "metric", "metric": json.dumps(metric)})
 
     def _ask(self, method: str, command: dict[str, Any] | None = None) -> tuple[int, bytes]:
@@ -201,7 +201,7 @@ def _run(settings: dict[str, Any], nni: _Nni, order: str, slot: int) -> int:
                 nni.report("PERIODICAL", {"default": _number(event["row"]), "row": event["row"]})
             elif event["event"] == "record":
                 record = event["record"]
-                nni.report("FINAL", {"default": _number(record["metrics"]), "record": record})
+                nni.report("FINAL", {"default": _number(record["metrics"]), "record": record, "rows": nni.rows})
                 return 0 if record["status"] != "failed" else 1
     except BaseException:
         kill_host(group)
