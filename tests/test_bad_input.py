@@ -211,7 +211,7 @@ STUDIES = [
     study("schedule", "  lr: 1.0e-3", "  schedule: cosin", "train.schedule", "'cosin'", "did you mean 'cosine'?"),
     study("precision", "  lr: 1.0e-3", "  precision: fp16", "train.precision", "'fp16'", "fp32, bf16"),
     study("tuner", "  tuner: random", "  tuner: randon", "search.tuner", "'randon'", "tpe", "mean 'random'?"),
-    study("tuner-smac", "  tuner: random", "  tuner: smac", "search.tuner", "'smac'", "does not run", "tpe"),
+    study("tuner-anneal", "  tuner: random", "  tuner: anneal", "search.tuner", "'anneal'", "hyperopt", "evolution"),
     study("tuner-smac", "  tuner: random", "  tuner: smac", "search.tuner", "'smac'", "does not run", "tpe"),
     study(
         "metric",
