@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,9 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 from safetensors.numpy import save
+
+from ..errors import StemlabError
+from ..spec.files import write_bytes
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -31,9 +33,10 @@ def kept(name: str, make: Callable[[], Arrays]) -> Arrays:
     path = folder() / "data" / f"{name}.safetensors"
     found = _read(path)
     if found is None:
-        found = make()
-        with contextlib.suppress(OSError):
-            _write(path, found)
+        found = {each: np.ascontiguousarray(array) for each, array in make().items()}
+        with contextlib.suppress(OSError, StemlabError):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_bytes(path, save(found, {"sum": _sum(found)}))
     return found
 
 
@@ -44,20 +47,6 @@ def _read(path: Path) -> Arrays | None:
             return arrays if (file.metadata() or {}).get("sum") == _sum(arrays) else None
     except (OSError, ValueError, safetensors.SafetensorError):
         return None
-
-
-def _write(path: Path, arrays: Arrays) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-        try:
-            file.write(
-                save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"sum": _sum(arrays)})
-            )
-            file.close()
-            os.replace(file.name, path)
-        except OSError:
-            os.unlink(file.name)
-            raise
 
 
 def _sum(arrays: Arrays) -> str:

@@ -22,7 +22,7 @@ def scans(spec: DataSpec) -> Arrays:
 
 
 def _split(spec: DataSpec) -> Arrays:
-    # Half as slow to import as torch.
+    # Here, since importing it takes half as long as importing torch.
     from sklearn import datasets
     from sklearn.model_selection import train_test_split
 

@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from ..data import cache
 from . import worker
 
 SIGN_OF_LIFE = 30.0
@@ -40,7 +41,7 @@ def _end() -> None:
 
 def _states(name: str) -> Path:
     """Return the folder of a study's paused trials, ours alone; those of studies long past are removed."""
-    home = Path.home() / ".cache" / "stemlab" / "trials"
+    home = cache.folder() / "trials"
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     for folder in home.iterdir():
         if folder.name != name and time.time() - folder.stat().st_mtime > _OLD:
