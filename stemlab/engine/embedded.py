@@ -30,9 +30,7 @@ class EmbeddedRunner:
 
     def __init__(self, slots: list[Slot], keep: Path | None = None, retries: int = RETRIES, work: str = TRAIN) -> None:
         self.slots, self.retries = len(slots), retries
-        self._work = work
         self._arguments = (work, *([] if keep is None else [str(keep)]))
-        self._environment = slots[0].environment()  # the GPUs apart, the slots of a study are alike
         self._closed = threading.Event()
         self._starting = threading.Lock()
         self._places = [_Place(slot) for slot in slots]
@@ -41,8 +39,9 @@ class EmbeddedRunner:
         )
         for place in self._places:
             self._pool.add(place, place.slot.gpus)
-        # Its imports take seconds, while the study makes its first proposals.
-        self._server = ForkServer(work, self._environment)
+        # The GPUs apart, the slots of a study are alike.
+        self._start_server = partial(ForkServer, work, slots[0].environment())
+        self._server = self._start_server()  # its imports take seconds, while the study makes its first proposals
 
     def run(self, order: Order, progress: Progress) -> TrialRecord:
         """Run one trial in the next idle worker; EngineError where workers die again and again as they start.
@@ -77,7 +76,7 @@ class EmbeddedRunner:
             if place.worker is None:
                 if not self._server.is_alive():
                     self._server.close()
-                    self._server = ForkServer(self._work, self._environment)
+                    self._server = self._start_server()
                 if self._closed.is_set():
                     self._server.close()
                     raise RunnerClosed("the study was stopped")

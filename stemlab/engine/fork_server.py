@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, NoReturn
 
@@ -187,8 +188,6 @@ def _fork(request: dict[str, Any], files: list[int], channel: socket.socket) -> 
 
 
 def _become_worker(request: dict[str, Any], files: list[int]) -> None:
-    import traceback
-
     from . import worker
 
     with contextlib.suppress(OSError):
