@@ -21,7 +21,7 @@ STEMS = {
     "patchify": {"patch": 8},
     "conv": {"channels": [8, 16, 32], "kernels": 3, "strides": 2, "norm": "batch", "act": "relu"},
 }
-BODY = {"dim": 32, "depth": 2, "heads": 2, "mlp_ratio": 2, "class_token": False}
+BODY = {"dim": 32, "depth": 1, "heads": 2, "mlp_ratio": 2, "class_token": False}
 
 
 def trial(stem="conv", seed=0, body=BODY, **train):
@@ -37,7 +37,7 @@ def trial(stem="conv", seed=0, body=BODY, **train):
 
 def members(stem, **train):
     """Trials that differ in all that members may differ in."""
-    lr = 1e-3 if train.get("optimizer", "adamw") == "adamw" else 1e-2
+    lr = 1e-3 if train.get("optimizer", "adamw") == "adamw" else 3e-3
     own = [
         {"seed": 3, "lr": lr},
         {"seed": 3, "lr": 0.3 * lr, "weight_decay": 0.3},
@@ -63,7 +63,8 @@ def distance(pack, place, run, start):
     return math.sqrt(apart / moved)
 
 
-# Sums are taken in another order, and training makes more of the rounding with every step.
+# Sums are taken in another order, and training makes more of the rounding with every step: a solo run whose first
+# weights are changed by a ten-millionth is as far off (2e-3 with AdamW at the larger of these rates).
 TOLERANCE = {20: 1e-4, 200: 1e-2}
 
 
