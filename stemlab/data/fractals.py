@@ -1,0 +1,112 @@
+"""Fractals: images made by formulas, for classes and at sizes without end (FractalDB, arXiv 2101.08515).
+
+A class is a system of affine maps that draws a fractal. Its images are variations of that: one of the six parameters of
+all its maps is up to 20% smaller or larger, and the image is turned a little, mirrored, and brighter or darker.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import ifs
+
+Progress = Callable[[int, int], None]
+
+FEWEST, MOST = 2, 8
+"""How many maps a system has."""
+VARIED = 0.2
+TURNED = math.pi / 12
+"""How far a parameter may be from its class's, in parts of it, and an image be turned to either side."""
+LEAST, LARGEST = 0.2, 0.7
+"""What share of the pixels the fractals of a class fill, in an image of 64 by 64."""
+STRETCH = 0.95
+POINTS = 3
+"""Points drawn for each pixel."""
+BLOCK = 32
+"""Images made at a time: more do not fit into the cache of a core."""
+
+
+def fractal_images(
+    classes: int, images_per_class: int, size: tuple[int, int], seed: int, progress: Progress | None = None
+) -> NDArray[np.uint8]:
+    """Return grey images (classes * images_per_class, H, W), one class after the other.
+
+    An image follows from the seed, its class's number and its own number in it: more classes or more images in a class
+    change none of the others. `progress` gets how many images are made and how many there will be.
+    """
+    images = np.empty((classes, images_per_class, *size), np.uint8)
+    done, total = 0, classes * images_per_class
+    with ThreadPoolExecutor(_cores()) as pool:
+        made = [pool.submit(_fill, images[number], seed, number) for number in range(classes)]
+        try:
+            for each in as_completed(made):
+                each.result()
+                done += images_per_class
+                if progress:
+                    progress(done, total)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return images.reshape(total, *size)
+
+
+def _fill(images: NDArray[np.uint8], seed: int, number: int) -> None:
+    """Draw all images (n, H, W) of a class."""
+    size = images.shape[1:]
+    system = class_system(seed, number)
+    steps = ifs.addresses(system.shares, math.ceil(math.sqrt(POINTS * math.prod(size))))
+    random = _random(seed, number, "images")
+    for start in range(0, len(images), BLOCK):
+        block = images[start : start + BLOCK]
+        maps, peaks = _variations(system.maps, random.random((len(block), 6)))
+        for image, counts, peak in zip(block, ifs.render(maps, steps, size), peaks, strict=True):
+            tones = np.log1p(np.arange(counts.max() + 1))
+            np.take((tones * (peak / tones[-1])).astype(np.uint8), counts, out=image)
+
+
+def class_system(seed: int, number: int) -> ifs.System:
+    """Return the system of a class: the first drawn for it that draws well, however its parameters are varied."""
+    random = _random(seed, number, "class")
+    count = int(random.integers(FEWEST, MOST, endpoint=True))
+    while True:
+        system = ifs.draw(random, count)
+        if _draws_well(system):
+            return system
+
+
+def _draws_well(system: ifs.System) -> bool:
+    """Return whether a system and its utmost variations all shrink the plane, and draw neither dust nor a blot."""
+    factors = np.ones((13, 6))
+    factors[1:7][np.diag_indices(6)] = 1 - VARIED
+    factors[7:][np.diag_indices(6)] = 1 + VARIED
+    maps = system.maps * factors.reshape(-1, 1, 2, 3)
+    if ifs.stretch(maps) > STRETCH:
+        return False
+    drawn = ifs.render(maps, ifs.addresses(system.shares, 91), (64, 64))
+    return all(LEAST <= np.count_nonzero(counts) / counts.size <= LARGEST for counts in drawn)
+
+
+def _variations(maps: ifs.Floats, drawn: ifs.Floats) -> tuple[ifs.Floats, ifs.Floats]:
+    """Return the maps (B, n, 2, 3) and the brightest tones (B,) of images, by what is drawn for each (B, 6)."""
+    which, change, turn, *mirrored, bright = drawn.T
+    factors = np.ones((len(drawn), 6))
+    factors[np.arange(len(drawn)), (which * 6).astype(int)] += VARIED * (2 * change - 1)
+    varied = maps * factors.reshape(-1, 1, 2, 3)
+    view = ifs.rotation(TURNED * (2 * turn - 1)) * np.where(np.stack(mirrored, 1) < 0.5, -1, 1)[:, None]
+    viewed = view[:, None] @ varied
+    viewed[..., :2] = viewed[..., :2] @ view[:, None].swapaxes(2, 3)
+    return viewed, 128 + 127 * bright
+
+
+def _random(seed: int, number: int, purpose: str) -> np.random.Generator:
+    key = (number, ("class", "images").index(purpose))
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
