@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..spec import DataSpec
+from ..spec.base import pair
 from . import ifs
+from .cache import Arrays, kept
+from .parts import digest, parts
 
 Progress = Callable[[int, int], None]
 
@@ -26,10 +30,34 @@ TURNED = math.pi / 12
 LEAST, LARGEST = 0.2, 0.7
 """What share of the pixels the fractals of a class fill, in an image of 64 by 64."""
 STRETCH = 0.95
-POINTS = 3
-"""Points drawn for each pixel."""
+POINTS = 2
+"""How many points are drawn for each pixel."""
 BLOCK = 32
-"""Images made at a time: more do not fit into the cache of a core."""
+"""How many images are made at a time: more do not fit into the cache of a core."""
+TASK = 256
+"""How many images of a class are made by one thread, and are news of progress."""
+
+
+FORMULA = 1
+"""Counted up whenever the same numbers give other images, as kept ones are then of no use."""
+SEED = 0
+
+
+def fractals(spec: DataSpec, progress: Progress | None = None) -> Arrays:
+    """Return grey `images` (n, H, W) from 0 to 255, `labels` (n,), and the places of the images of each part.
+
+    The images are one and the same for all splits. The split is stratified by class.
+    """
+    classes, total = spec.class_count, sum(spec.part_sizes)
+    each, (height, width) = total // classes, pair(spec.image_size)
+    count = f"{classes}x{each}"
+
+    def make() -> Arrays:
+        return {"images": fractal_images(classes, each, (height, width), SEED, progress)}
+
+    images = kept(f"fractals-{count}-{height}x{width}-formula{FORMULA}-seed{SEED}", make)
+    labels = np.repeat(np.arange(classes), each)
+    return {**images, "labels": labels, **kept(f"parts-{count}-{digest(spec)}", lambda: parts(labels, spec))}
 
 
 def fractal_images(
@@ -43,11 +71,14 @@ def fractal_images(
     images = np.empty((classes, images_per_class, *size), np.uint8)
     done, total = 0, classes * images_per_class
     with ThreadPoolExecutor(_cores()) as pool:
-        made = [pool.submit(_fill, images[number], seed, number) for number in range(classes)]
+        tasks = [
+            pool.submit(_draw, images[number, start : start + TASK], seed, number, start)
+            for number in range(classes)
+            for start in range(0, images_per_class, TASK)
+        ]
         try:
-            for each in as_completed(made):
-                each.result()
-                done += images_per_class
+            for task in as_completed(tasks):
+                done += task.result()
                 if progress:
                     progress(done, total)
         finally:
@@ -55,18 +86,20 @@ def fractal_images(
     return images.reshape(total, *size)
 
 
-def _fill(images: NDArray[np.uint8], seed: int, number: int) -> None:
-    """Draw all images (n, H, W) of a class."""
-    size = images.shape[1:]
+def _draw(images: NDArray[np.uint8], seed: int, number: int, start: int) -> int:
+    """Draw the images (n, H, W) of a class from number `start` on; return how many they are."""
+    height, width = images.shape[1:]
     system = class_system(seed, number)
-    steps = ifs.addresses(system.shares, math.ceil(math.sqrt(POINTS * math.prod(size))))
-    random = _random(seed, number, "images")
-    for start in range(0, len(images), BLOCK):
-        block = images[start : start + BLOCK]
-        maps, peaks = _variations(system.maps, random.random((len(block), 6)))
-        for image, counts, peak in zip(block, ifs.render(maps, steps, size), peaks, strict=True):
+    steps = ifs.addresses(system.shares, math.ceil(math.sqrt(POINTS * height * width)))
+    # All numbers of an image come from its own row, whatever images are drawn with it.
+    drawn = _random(seed, number, "images").random((start + len(images), 6))[start:]
+    for first in range(0, len(images), BLOCK):
+        block = slice(first, first + BLOCK)
+        maps, peaks = _variations(system.maps, drawn[block])
+        for image, counts, peak in zip(images[block], ifs.render(maps, steps, (height, width)), peaks, strict=True):
             tones = np.log1p(np.arange(counts.max() + 1))
             np.take((tones * (peak / tones[-1])).astype(np.uint8), counts, out=image)
+    return len(images)
 
 
 def class_system(seed: int, number: int) -> ifs.System:
