@@ -53,10 +53,15 @@ def _read(path: Path) -> Arrays | None:
     try:
         with safetensors.safe_open(path, framework="np") as file:
             named = [(name, file.get_slice(name)) for name in file.offset_keys()]
-            arrays = _mapped(path, {name: (array[:0].dtype, array.get_shape()) for name, array in named})
+            arrays = _mapped(path, {name: (_kind(array.get_dtype()), array.get_shape()) for name, array in named})
             return arrays if (file.metadata() or {}).get("sum") == _sum(arrays) else None
     except (OSError, ValueError, safetensors.SafetensorError):
         return None
+
+
+def _kind(code: str) -> np.dtype[Any]:
+    """Return numpy's kind of number for one of safetensors': U8, I64, F32, BOOL."""
+    return np.dtype(bool if code == "BOOL" else f"{code[0].lower()}{int(code[1:]) // 8}")
 
 
 def _mapped(path: Path, kinds: dict[str, tuple[np.dtype[Any], list[int]]]) -> Arrays:

@@ -7,13 +7,14 @@ all its maps is up to 20% smaller or larger, and the image is turned a little, m
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
+from ..errors import StemlabError
 from ..spec import DataSpec
 from ..spec.base import pair
 from . import ifs
@@ -25,22 +26,22 @@ Progress = Callable[[int, int], None]
 FEWEST, MOST = 2, 8
 """How many maps a system has."""
 VARIED = 0.2
-TURNED = math.pi / 12
-"""How far a parameter may be from its class's, in parts of it, and an image be turned to either side."""
-LEAST, LARGEST = 0.2, 0.7
-"""What share of the pixels the fractals of a class fill, in an image of 64 by 64."""
+"""How much larger or smaller than its class's a parameter may be, as a part of it."""
+TURNED = math.pi / 6
+"""How far an image may be turned to either side."""
+EMPTIEST, FULLEST = 0.2, 0.7
+"""What share of an image of 64 by 64 pixels the fractals of a class fill."""
 STRETCH = 0.95
+"""The most that a map may lengthen anything: all must shrink."""
 POINTS = 2
 """How many points are drawn for each pixel."""
 BLOCK = 32
 """How many images are made at a time: more do not fit into the cache of a core."""
 TASK = 256
 """How many images of a class are made by one thread, and are news of progress."""
-
-
+SEED = 0
 FORMULA = 1
 """Counted up whenever the same numbers give other images, as kept ones are then of no use."""
-SEED = 0
 
 
 def fractals(spec: DataSpec, progress: Progress | None = None) -> Arrays:
@@ -68,9 +69,10 @@ def fractal_images(
     An image follows from the seed, its class's number and its own number in it: more classes or more images in a class
     change none of the others. `progress` gets how many images are made and how many there will be.
     """
-    images = np.empty((classes, images_per_class, *size), np.uint8)
     done, total = 0, classes * images_per_class
-    with ThreadPoolExecutor(_cores()) as pool:
+    _check_memory(f"{classes} x {images_per_class} fractals of {size[0]} x {size[1]} pixels", total * math.prod(size))
+    images = np.empty((classes, images_per_class, *size), np.uint8)
+    with ThreadPoolExecutor() as pool:
         tasks = [
             pool.submit(_draw, images[number, start : start + TASK], seed, number, start)
             for number in range(classes)
@@ -86,19 +88,25 @@ def fractal_images(
     return images.reshape(total, *size)
 
 
+def _check_memory(what: str, needed: int) -> None:
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise StemlabError(f"{what} take {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free")
+
+
 def _draw(images: NDArray[np.uint8], seed: int, number: int, start: int) -> int:
     """Draw the images (n, H, W) of a class from number `start` on; return how many they are."""
     height, width = images.shape[1:]
     system = class_system(seed, number)
-    steps = ifs.addresses(system.shares, math.ceil(math.sqrt(POINTS * height * width)))
+    parts = ifs.addresses(system.shares, math.ceil(math.sqrt(POINTS * height * width)))
     # All numbers of an image come from its own row, whatever images are drawn with it.
     drawn = _random(seed, number, "images").random((start + len(images), 6))[start:]
     for first in range(0, len(images), BLOCK):
         block = slice(first, first + BLOCK)
         maps, peaks = _variations(system.maps, drawn[block])
-        for image, counts, peak in zip(images[block], ifs.render(maps, steps, (height, width)), peaks, strict=True):
-            tones = np.log1p(np.arange(counts.max() + 1))
-            np.take((tones * (peak / tones[-1])).astype(np.uint8), counts, out=image)
+        for image, counts, peak in zip(images[block], ifs.render(maps, parts, (height, width)), peaks, strict=True):
+            tones = np.log1p(counts, dtype=np.float32)
+            np.multiply(tones, peak / tones.max(), out=image, casting="unsafe")
     return len(images)
 
 
@@ -121,7 +129,7 @@ def _draws_well(system: ifs.System) -> bool:
     if ifs.stretch(maps) > STRETCH:
         return False
     drawn = ifs.render(maps, ifs.addresses(system.shares, 91), (64, 64))
-    return all(LEAST <= np.count_nonzero(counts) / counts.size <= LARGEST for counts in drawn)
+    return all(EMPTIEST <= np.count_nonzero(counts) / counts.size <= FULLEST for counts in drawn)
 
 
 def _variations(maps: ifs.Floats, drawn: ifs.Floats) -> tuple[ifs.Floats, ifs.Floats]:
@@ -139,7 +147,3 @@ def _variations(maps: ifs.Floats, drawn: ifs.Floats) -> tuple[ifs.Floats, ifs.Fl
 def _random(seed: int, number: int, purpose: str) -> np.random.Generator:
     key = (number, ("class", "images").index(purpose))
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

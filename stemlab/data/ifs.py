@@ -3,11 +3,12 @@
 The fractal is the one set that is the union of its own images under the maps. So a point of it has an address: the map
 whose image it lies in, the map within that one, and so on. Instead of one point at a time (the chaos game), points are
 drawn by address, a first half of N that leads to a part of the fractal and a second half of the same N that leads to a
-point in that part: N affine maps give N * N points, spread evenly.
+point in that part: N affine maps give N * N points. They weigh what the parts do that they stand for.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ def draw(random: np.random.Generator, count: int) -> System:
     to 0.8 to 1.6 of its own: much below, fractals are dust, and much above, blots.
     """
     long = random.uniform(0.3, 1, count)
-    values = np.stack([long, long * random.uniform(0.1, 1, count) * random.choice((-1, 1), count)], 1)
+    values = np.stack([long, long * random.uniform(1 / count, 1, count) * random.choice((-1, 1), count)], 1)
     areas = np.abs(values.prod(1))
     values *= np.sqrt(random.uniform(0.8, 1.6) / areas.sum())
     before, behind = rotation(random.uniform(0, 2 * np.pi, (2, count)))
@@ -51,37 +52,43 @@ def stretch(maps: Floats) -> float:
     return float(np.linalg.norm(maps[..., :2], 2, (-2, -1)).max())
 
 
-def addresses(shares: Floats, count: int) -> Whole:
-    """Return (steps, count) numbers of maps, the outermost first: addresses of parts of 1/count of the fractal or less.
+class Addresses(NamedTuple):
+    """Parts that together are the fractal: which maps lead to each (steps, N), the outermost first, and its share (N,).
 
-    They are found as one finds places on a ruler: marks at equal distances, each located in ever smaller parts, so no
-    large part is left out. Where a part is small enough, the number is n, which stands for no map.
+    Where an address is shorter than others, the last numbers are n, which stand for no map.
     """
-    ends = np.cumsum(shares)
-    marks, sizes = (np.arange(count) + 0.5) / count, np.ones(count)
-    steps = []
-    while (large := sizes * count > 1).any():
-        chosen = np.searchsorted(ends[:-1], marks, side="right")
-        steps.append(np.where(large, chosen, len(shares)))
-        marks = (marks - (ends - shares)[chosen]) / shares[chosen]
-        sizes *= shares[chosen]
-    return np.stack(steps)
+
+    steps: Whole
+    shares: Floats
 
 
-def render(maps: Floats, steps: Whole, size: tuple[int, int]) -> Iterator[Whole]:
-    """Yield for each system of maps (B, n, 2, 3) how many points of its fractal are in each pixel (H, W).
+def addresses(shares: Floats, count: int) -> Addresses:
+    """Return addresses of `count` parts or a few more, found by always dividing the largest."""
+    parts: list[tuple[float, tuple[int, ...]]] = [(-1.0, ())]
+    while len(parts) < count:
+        negative, address = heapq.heappop(parts)
+        for number, share in enumerate(shares):
+            heapq.heappush(parts, (negative * share, (*address, number)))
+    steps = np.full((max(len(address) for _, address in parts), len(parts)), len(shares))
+    for column, (_, address) in enumerate(parts):
+        steps[: len(address), column] = address
+    return Addresses(steps, -np.array([negative for negative, _ in parts]))
 
-    The systems share the addresses `steps` (steps, N). A fractal is stretched to fill the image from edge to edge.
+
+def render(maps: Floats, parts: Addresses, size: tuple[int, int]) -> Iterator[Floats]:
+    """Yield for each system of maps (B, n, 2, 3) how much of its fractal is in each pixel (H, W).
+
+    The unit is one of the N * N points that are drawn. A fractal is stretched to fill the image from edge to edge.
     """
     nowhere = np.broadcast_to(np.eye(2, 3), (len(maps), 1, 2, 3))
     letters = np.moveaxis(np.concatenate([maps, nowhere], 1), 1, 3).astype(np.float32)
-    words = letters[..., steps[0]]
-    for step in steps[1:]:
+    words = letters[..., parts.steps[0]]
+    for step in parts.steps[1:]:
         words = _behind(words, letters[..., step])
     # The point that a map leaves where it is belongs to the fractal, and so does all that the maps make of it.
     still = np.linalg.solve(np.eye(2) - maps[:, 0, :, :2], maps[:, 0, :, 2:]).astype(np.float32)
     points = words[:, :, 0] * still[:, :1] + words[:, :, 1] * still[:, 1:] + words[:, :, 2]
-    counter = _Counter(steps.shape[1], size)
+    counter = _Counter(parts.shares * len(parts.shares), size)
     for word, point in zip(words, points, strict=True):
         yield counter.counts(word, point)
 
@@ -99,19 +106,20 @@ class _Counter:
     Its arrays are used again: the system takes longer to hand out new ones than the arithmetic takes.
     """
 
-    def __init__(self, count: int, size: tuple[int, int]) -> None:
-        self.size = size
+    def __init__(self, weights: Floats, size: tuple[int, int]) -> None:
+        self.weights, self.size, count = np.outer(weights, weights).ravel(), size, len(weights)
         self.place, self.term = np.empty((2, count, count), np.float32)
         self.row, self.column = np.empty((2, count, count), np.intp)
 
-    def counts(self, words: Floats, points: Floats) -> Whole:
-        """Return how many of the points (2, N), each sent through all of the maps (2, 3, N), are in each pixel."""
+    def counts(self, words: Floats, points: Floats) -> Floats:
+        """Return the weight in each pixel (H, W) of all points (2, N), each sent through all maps (2, 3, N)."""
         height, width = self.size
         self._locate(words[0], points, width, self.column)
         self._locate(words[1], points, height, self.row)
         self.row *= width
         self.row += self.column
-        return np.bincount(self.row.ravel(), minlength=height * width).reshape(self.size)
+        weights = np.bincount(self.row.ravel(), self.weights, height * width)
+        return np.asarray(weights, np.float64).reshape(self.size)
 
     def _locate(self, words: Floats, points: Floats, pixels: int, found: Whole) -> None:
         """Find out on which of so many pixels all points are by one coordinate, of maps (3, N)."""
