@@ -33,8 +33,8 @@ class TrainSpec(Spec):
     epochs). `layer_decay` multiplies the rate of a block by so much for each block above it. `stem_lr` is the stem's
     rate as a multiple of the others', `stem_weight_decay` its own decay. Norms, biases and embeddings never decay.
     `accumulate` updates behind so many batches. `ema` is the decay of a running mean of the weights, which is then
-    what is judged. `drop_path` is the greatest rate of stochastic depth. `token_labels` is the weight of a loss on every
-    patch token, whose labels are the image's (arXiv 2104.10858). `augment` varies the images.
+    what is judged. `drop_path` is the greatest rate of stochastic depth. `token_labels` is the weight of a loss on
+    every patch token, whose labels are the image's (arXiv 2104.10858). `augment` varies the images.
     """
 
     epochs: PositiveInt = 8
