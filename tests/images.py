@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +47,6 @@ def content(image: Image.Image, kind: str) -> bytes:
 def enormous() -> bytes:
     """Return a small PNG that says of itself that it has 900 million pixels."""
     whole = bytearray(content(Image.new("L", (8, 8)), "png"))
-    import struct
-    import zlib
-
     whole[16:24] = struct.pack(">II", 30_000, 30_000)
     whole[29:33] = struct.pack(">I", zlib.crc32(bytes(whole[12:29])))
     return bytes(whole)
