@@ -31,7 +31,9 @@ def main() -> None:
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints goes to the log, not among the events
     order = Order.model_validate(json.loads(sys.stdin.readline()))
-    threading.Thread(target=_wait_for_the_end, daemon=True).start()
+    # What is forked from here closes sys.stdin, and would wait for ever for one that another thread reads.
+    parent, sys.stdin = sys.stdin, open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    threading.Thread(target=_wait_for_the_end, args=(parent,), daemon=True).start()
     settle()
     try:
         if kind == "cuda":
@@ -52,8 +54,8 @@ def main() -> None:
     os._exit(0)  # whatever the others do: a process group that is left in good order waits for them
 
 
-def _wait_for_the_end() -> None:
-    sys.stdin.read()
+def _wait_for_the_end(parent: IO[str]) -> None:
+    parent.read()
     os._exit(0)
 
 
