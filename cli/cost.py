@@ -81,7 +81,7 @@ def _counted(rows: list[dict[str, Any]]) -> Table:
 
 def print_measured(rows: list[dict[str, Any]]) -> None:
     """Print what was measured, and where."""
-    table = _table("", "measured", "one image, ms", "90 % within", "batch", "images/s", "peak memory", "J/image")
+    table = _table("", "measured", "1 image, ms", "90 %", "batch", "images/s", "CPU ms/image", "peak memory", "J/image")
     for mode in ("inference", "training"):
         for row in rows:
             found = row["measured"][mode]
@@ -92,6 +92,7 @@ def print_measured(rows: list[dict[str, Any]]) -> None:
                 f"{found['latency']['p90_ms']:.3g}",
                 str(found["batch"]),
                 _range(found["images_per_second"]),
+                f"{found['processor_ms']['median']:.3g}",
                 _memory(found),
                 "not told" if found["joules"] is None else f"{found['joules']:.3g}",
             )
@@ -108,6 +109,8 @@ def print_measured(rows: list[dict[str, Any]]) -> None:
         f"on {where['gpu'] or where['cpu']}, {where['threads']} CPU threads, torch {where['torch']}, "
         f"{where['precision']}; medians of rounds, in brackets their 95 % intervals"
     )
+    if where["load"] > where["cores"] / 2:
+        complain(f"the machine was busy (load {where['load']:.1f} on {where['cores']} cores): times are too long")
 
 
 def _range(found: dict[str, float]) -> str:

@@ -25,6 +25,7 @@ from ..errors import EngineError, SpecError, one_of, short
 from ..spec import ModelSpec
 from ..spec.base import LARGEST
 from .manifest import hardware
+from .slots import cores
 from .worker_process import Spawned, WorkerDied, tail
 
 MODES = ("inference", "training")
@@ -65,6 +66,8 @@ class ModeCost:
     `latency` is of one image, `batch_time` of `batch` images. `peak_bytes` is the most memory that was in use: of
     tensors on a GPU; on a CPU of the whole process, of which `bytes_before` were Python's and torch's own. `joules` are
     those of one image in a batch, of all that the device did meanwhile. Both are None where the machine does not tell.
+    `processor_ms` is what CPUs worked on one image in a batch, all threads together: other work on the machine, which
+    makes the other times longer, hardly changes it with one thread; more threads count their waiting for each other.
     `ratio` and `latency_ratio` are the times over those of the first model, round by round; None for itself.
     """
 
@@ -75,13 +78,19 @@ class ModeCost:
     peak_bytes: int | None
     bytes_before: int
     joules: float | None
+    processor_ms: Range
     ratio: Range | None
     latency_ratio: Range | None
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a model takes in both modes, and where: processor, GPU (None: a CPU computed), threads, torch, precision."""
+    """What a model takes in both modes, and where.
+
+    `machine` names the processor, its `cores` and their `load` when it began (processes that wanted to run, on average
+    over a minute: times mean little where they are more than cores), the `gpu` (None where the CPU computed), the
+    `threads`, `torch`'s version and the `precision`.
+    """
 
     machine: dict[str, Any]
     inference: ModeCost
@@ -106,14 +115,14 @@ def measure(
     """
     _check(batch, device, precision, threads, seconds)
     jobs = [{"model": m.canonical(), "device": device, "precision": precision} for m in models]
-    machine, found = dict[str, Any](), list[list[ModeCost]]()
+    found = list[list[ModeCost]]()
+    machine = {"cpu": hardware()["cpu"], "cores": cores(), "load": os.getloadavg()[0], "precision": precision}
     for mode in MODES:
         with contextlib.ExitStack() as stack:
             meters = [stack.enter_context(contextlib.closing(_Meter({**job, "mode": mode}, threads))) for job in jobs]
-            machine = meters[0].ask("machine")
+            machine |= meters[0].ask("machine")
             found.append(_mode(meters, batch, seconds))
-    where = {"cpu": hardware()["cpu"], **machine, "precision": precision}
-    return tuple(Measured(where, inference, training) for inference, training in zip(*found, strict=True))
+    return tuple(Measured(machine, inference, training) for inference, training in zip(*found, strict=True))
 
 
 def _check(batch: int, device: str | None, precision: str, threads: int | None, seconds: float) -> None:
@@ -140,6 +149,7 @@ def _mode(meters: Sequence[_Meter], batch: int, seconds: float) -> list[ModeCost
             images_per_second=_rate(batch, times.ms),
             **meter.ask("memory"),
             joules=None if many[index][0]["joules"] is None else median(turn["joules"] for turn in many[index]),
+            processor_ms=Range.of([1000 * turn["processor_seconds"] for turn in many[index]]),
             ratio=_ratio(many[index], many[0]) if index else None,
             latency_ratio=_ratio(one[index], one[0]) if index else None,
         )

@@ -82,7 +82,9 @@ class Meter:
         return bool((peak - self.before) * batch / len(self.images) <= _USABLE * free)
 
     def repeat(self, batch: int, seconds: float) -> dict[str, Any]:
-        """Work on a batch again and again for some seconds; return the seconds of each time, and joules per image.
+        """Work on a batch again and again for some seconds; return the seconds of each time.
+
+        With them the joules and the seconds of processors (of all threads together) that one image took.
 
         The first time finds the caches cold and does not count, unless there is time for no other.
         """
@@ -90,11 +92,15 @@ class Meter:
             self._fill(batch)
         if self.energy:
             self.energy.start()
-        times = list[float]()
+        times, began = list[float](), time.process_time()
         while sum(times) < seconds:
             times.append(timed(lambda: self._once(batch), self.device))
-        joules = self.energy.joules() / (len(times) * batch) if self.energy else None
-        return {"seconds": times[1:] or times, "joules": joules}
+        images = len(times) * batch
+        return {
+            "seconds": times[1:] or times,
+            "processor_seconds": (time.process_time() - began) / images,
+            "joules": self.energy.joules() / images if self.energy else None,
+        }
 
     def memory(self) -> dict[str, int | None]:
         """Return the largest number of bytes in use so far, and those of the process before there was a model.
