@@ -321,13 +321,12 @@ def _with_data(model: Any, data: DataSpec) -> Any:
     """Give a model the image size and number of classes of its data; InfeasibleError where it has others."""
     if not isinstance(model, dict):
         return model
-    for name in ("image_size", "classes"):
-        wanted = getattr(data, name)
+    for name, wanted in (("image_size", data.image_size), ("classes", data.class_count)):
         if name in model and _canonical_size(model[name]) != wanted:
             raise InfeasibleError(
                 f"{short(model[name])} differs from that of the data (={wanted}); leave it out", ("model", name)
             )
-    return {**model, "image_size": data.image_size, "classes": data.classes}
+    return {**model, "image_size": data.image_size, "classes": data.class_count}
 
 
 def _canonical_size(value: Any) -> Any:

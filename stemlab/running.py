@@ -20,6 +20,7 @@ from .records import StudyFolder, TrialRecord
 from .space import is_hole
 from .spec import AblationSpec, DataSpec, SearchSpec, StudySpec, TrainSpec
 from .spec.files import Document, override, read, validate
+from .spec.presets import expanded
 from .study import Study
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def load_search(source: StudySource, changes: Sequence[str] = ()) -> Candidates[
 
 def _epochs(study: SearchSpec) -> Any:
     """Return the epochs of the recipe, which may be a hole."""
-    return study.train.get("epochs", TrainSpec.model_fields["epochs"].default)
+    return expanded(study.train).get("epochs", TrainSpec.model_fields["epochs"].default)
 
 
 def load_ablation(source: StudySource, changes: Sequence[str] = ()) -> Plan:

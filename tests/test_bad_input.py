@@ -209,7 +209,7 @@ STUDIES = [
     study("data-set", "  name: digits", "  name: digit", "data.name", "'digit'", "did you mean 'digits'?"),
     study("optimizer", "  lr: 1.0e-3", "  optimizer: adamv", "train.optimizer", "'adamv'", "sgd", "did you mean 'adam"),
     study("schedule", "  lr: 1.0e-3", "  schedule: cosin", "train.schedule", "'cosin'", "did you mean 'cosine'?"),
-    study("precision", "  lr: 1.0e-3", "  precision: fp16", "train.precision", "'fp16'", "fp32, bf16"),
+    study("precision", "  lr: 1.0e-3", "  precision: fp8", "train.precision", "'fp8'", "fp32, tf32, bf16, fp16"),
     study("tuner", "  tuner: random", "  tuner: randon", "search.tuner", "'randon'", "tpe", "mean 'random'?"),
     study("tuner-anneal", "  tuner: random", "  tuner: anneal", "search.tuner", "'anneal'", "hyperopt", "evolution"),
     study("tuner-smac", "  tuner: random", "  tuner: smac", "search.tuner", "'smac'", "does not run", "tpe"),

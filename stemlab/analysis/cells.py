@@ -89,7 +89,7 @@ def _place(design: Design, record: TrialRecord) -> dict[str, Any]:
 
 def guessing(outcome: str, data: dict[str, Any]) -> dict[str, float]:
     """Return metric -> what guessing gives on a data set: what a diverged run is worth. `data` is a record's."""
-    classes = DataSpec.model_validate(data).classes
+    classes = DataSpec.model_validate(data).class_count
     right, loss = 1 / classes, math.log(classes)
     is_loss = outcome.endswith("loss")
     return {

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ..spec import DataSpec
 from ..spec.base import pair
 from .scans import scans
-from .split import Part, Splits
+from .split import MemoryPart, Splits
 
 
 @functools.lru_cache(maxsize=2)
@@ -25,7 +25,7 @@ def load_digits(spec: DataSpec, device: str = "cpu") -> Splits:
     images = repeat(images, "n 1 h w -> n c h w", c=3)
     labels = torch.from_numpy(raw["labels"])
 
-    def part(name: str) -> Part:
-        return Part(images[raw[name]].contiguous().to(device), labels[raw[name]].to(device))
+    def part(name: str) -> MemoryPart:
+        return MemoryPart(images[raw[name]].contiguous().to(device), labels[raw[name]].to(device))
 
     return Splits(part("train"), part("validation"), part("test"))

@@ -1,21 +1,67 @@
-"""The three parts of a data set, as tensors on the device that trains."""
+"""The three parts of a data set, and how a model is given their images."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Images (n, 3, H, W), normalised, and labels (n,), on the device that trains."""
+
+
+class Part(Protocol):
+    """Labelled images, which are asked for by their places, 0 to len - 1."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its batches are."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, chosen: Iterable[torch.Tensor], seeds: Sequence[int] | None = None) -> Iterator[Batch]:
+        """Yield the images of each of the `chosen` batches of places.
+
+        With `seeds`, one for each batch, they are varied as the recipe says, and what is drawn follows from the seed
+        alone; without, they are as they are judged.
+        """
+
 
 @dataclass(frozen=True)
-class Part:
-    """Images (n, 3, H, W), normalised, and labels (n,)."""
+class MemoryPart:
+    """Images in the memory of the device that trains: float (n, 3, H, W), normalised, or bytes of grey (n, H, W).
+
+    Bytes become normalised floats as they are asked for, by `mean` and `deviation` (in units of the whole range).
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.labels.device
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, chosen: torch.Tensor) -> Batch:
+        """Return images (*chosen.shape, 3, H, W) and labels of places in any shape, which are on the same device."""
+        images = self.images[chosen]
+        if images.dtype == torch.uint8:
+            images = ((images.float() / 255 - self.mean) / self.deviation).unsqueeze(-3)
+            images = images.expand(*chosen.shape, 3, *images.shape[-2:])
+        return images, self.labels[chosen]
+
+    def batches(self, chosen: Iterable[torch.Tensor], seeds: Sequence[int] | None = None) -> Iterator[Batch]:
+        """Yield the images of each of the `chosen` batches of places."""
+        places = list(chosen)
+        # In one piece: on a GPU each copy would be waited for.
+        return map(self.take, torch.cat(places).to(self.device).split([len(batch) for batch in places]))
 
 
 @dataclass(frozen=True)

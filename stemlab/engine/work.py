@@ -59,9 +59,9 @@ def _leave_the_gpu() -> None:
 
     import torch
 
-    from ..data.digits import load_digits
+    from ..data import load
 
-    load_digits.cache_clear()
+    load.forget()
     gc.collect()
     torch.cuda.empty_cache()
 

@@ -95,5 +95,4 @@ class Observer:
     def _some(self, part: Part, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return images and labels that are the same in all trials on the same split; fewer are the first of more."""
         order = torch.randperm(len(part), generator=torch.Generator().manual_seed(self.trial.data.split_seed))
-        chosen = order[:count].to(part.labels.device)
-        return part.images[chosen], part.labels[chosen]
+        return next(part.batches([order[:count]]))

@@ -1,7 +1,9 @@
 """What things are: the specs. Pydantic only; nothing here imports torch."""
 
+from .augment import AugmentSpec
 from .base import Spec
 from .body import BodySpec, RopeSpec
+from .data import Contents, DataSpec
 from .engine import EngineSpec, MachineSpec
 from .latency import LatencySpec
 from .layers import (
@@ -26,15 +28,17 @@ from .probes import CkaSpec, ProbeSpec
 from .search import DrawsSpec, FidelitySpec, Objective, SearchSettings
 from .stem import StemSpec
 from .study import AblationSettings, AblationSpec, SearchSpec, StudySpec
-from .training import DataSpec, TrainSpec
+from .training import TrainSpec
 from .trial import Floor, Order, TrialSpec
 
 __all__ = [
     "AblationSettings",
     "AblationSpec",
     "ActLayer",
+    "AugmentSpec",
     "BodySpec",
     "CkaSpec",
+    "Contents",
     "ConvLayer",
     "Counts",
     "DataSpec",

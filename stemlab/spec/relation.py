@@ -22,9 +22,10 @@ from ..errors import nearest, one_of, short
 from .arithmetic import COMPARISONS, FUNCTIONS, OPERATORS, SEVERAL, Unworkable, calculate, compare, number, show
 from .base import spec_error
 from .body import BodySpec
+from .data import DataSpec
 from .files import Location
 from .quantity import Quantity
-from .training import DataSpec, TrainSpec
+from .training import TrainSpec
 
 SECTIONS = ("model", "data", "train")
 """What the paths of a relation begin with."""

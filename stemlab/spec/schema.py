@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from .data import DataSpec
 from .model import ModelSpec
 from .study import AblationSpec, SearchSpec
-from .training import DataSpec, TrainSpec
+from .training import TrainSpec
 
 _HOLE = {
     "description": "A hole: one of several values, or a range to draw from.",

@@ -1,74 +1,82 @@
-"""DataSpec and TrainSpec: on what, and how, a model is trained."""
+"""TrainSpec: how a model is trained."""
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from .base import Number, Pair, PositiveInt, Seed, Spec, relation_error
+from ..errors import nearest, short
+from .augment import AugmentSpec
+from .base import Flag, Number, PositiveInt, Spec, relation_error, spec_error
+from .presets import expanded
 
-Share = Annotated[Number, Field(gt=0, lt=1)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
+BelowOne = Annotated[Number, Field(ge=0, lt=1)]
 
-
-class DataSpec(Spec):
-    """A data set and how it is split: `validation` chooses, `test` only reports. Splits are stratified by class."""
-
-    name: Literal["digits"]
-    image_size: Pair = 32
-    validation: Share = 0.2
-    test: Share = 0.2
-    split_seed: Seed = 0
-
-    @model_validator(mode="after")
-    def _leaves_something(self) -> DataSpec:
-        if self.validation + self.test > 0.9:
-            raise relation_error(
-                f"validation + test (={self.validation + self.test:g}) leave under a tenth to train on"
-            )
-        for name, images in zip(("validation", "test"), self.part_sizes[1:], strict=True):
-            if images < self.classes:
-                share = getattr(self, name)
-                raise relation_error(
-                    f"{name} (={share:g}) leaves {images} images for {self.classes} classes in that part", at=(name,)
-                )
-        return self
-
-    @property
-    def part_sizes(self) -> tuple[int, int, int]:
-        """How many images the training, validation and test parts have. The held-out parts are rounded up."""
-        images = {"digits": 1797}[self.name]
-        test = math.ceil(images * self.test)
-        validation = math.ceil((images - test) * (self.validation / (1 - self.test)))
-        return images - test - validation, validation, test
-
-    @property
-    def classes(self) -> int:
-        """The number of classes."""
-        return {"digits": 10}[self.name]
+OPTIMIZERS = (
+    "sgd", "momentum", "sgdp", "sgdw", "nesterovw", "adam", "adamw", "adamp", "adamax", "adan", "adanw", "adopt",
+    "adoptw", "adabelief", "adadelta", "adafactor", "adafactorbv", "adagrad", "lamb", "lambc", "lambw", "laprop",
+    "larc", "lars", "lion", "madgrad", "madgradw", "mars", "muon", "nadam", "nadamw", "nlarc", "nlars", "novograd",
+    "radam", "radamw", "rmsprop", "rmsproptf",
+)  # fmt: skip
+"""timm's optimizers that need nothing but torch and a gradient, by timm's names."""
 
 
 class TrainSpec(Spec):
-    """The recipe of one run. Optimizers and schedules are timm's; epochs are passes over the training part."""
+    """The recipe of one run. Optimizers, schedules, augmentation are timm's; epochs are passes over the training part.
+
+    A recipe may begin with a `preset`, `vit_c_imagenet` or `deit`, whose fields hold unless given.
+
+    `schedule`: `step` multiplies the rate by `decay_rate` every `decay_epochs`, `multistep` at each of `milestones` (in
+    epochs). `layer_decay` multiplies the rate of a block by so much for each block above it. `stem_lr` is the stem's
+    rate as a multiple of the others', `stem_weight_decay` its own decay. Norms, biases and embeddings never decay.
+    `accumulate` updates behind so many batches. `ema` is the decay of a running mean of the weights, which is then
+    what is judged. `drop_path` is the greatest rate of stochastic depth. `token_labels` is the weight of a loss on
+    every patch token, whose labels are the image's (arXiv 2104.10858). `augment` varies the images.
+    """
 
     epochs: PositiveInt = 8
     batch_size: PositiveInt = 64
-    optimizer: Literal["adamw", "sgd", "adam", "lamb", "lion", "nadamw", "rmsprop"] = "adamw"
+    optimizer: str = "adamw"
     lr: Positive = 1e-3
     weight_decay: NotNegative = 0.05
-    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
-    schedule: Literal["cosine", "constant"] = "cosine"
+    momentum: BelowOne = 0.9
+    schedule: Literal["cosine", "constant", "step", "multistep", "poly", "tanh"] = "cosine"
     warmup_epochs: NotNegative = 1.0
     min_lr: NotNegative = 0.0
-    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: BelowOne = 0.0
     clip_grad: Positive | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    decay_rate: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    decay_epochs: Positive | None = None
+    milestones: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
+    layer_decay: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    stem_lr: Positive | None = None
+    stem_weight_decay: NotNegative | None = None
+    accumulate: PositiveInt | None = None
+    ema: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    drop_path: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    token_labels: Positive | None = None
+    augment: AugmentSpec | None = None
+    channels_last: Flag | None = None
+    compile: Flag | None = None
+    checkpointing: Flag | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, data: Any) -> Any:
+        return expanded(data)
 
     @model_validator(mode="after")
     def _agrees(self) -> TrainSpec:
+        if self.optimizer not in OPTIMIZERS:
+            raise spec_error(
+                f"unknown optimizer {short(self.optimizer)}; expected one of timm's, such as adamw, sgd, lamb, lion"
+                f"{nearest(self.optimizer, OPTIMIZERS)}",
+                at=("optimizer",),
+            )
         if self.warmup_epochs >= self.epochs:
             raise relation_error(
                 f"warmup_epochs (={self.warmup_epochs:g}) must be less than epochs (={self.epochs})",
@@ -76,4 +84,16 @@ class TrainSpec(Spec):
             )
         if self.min_lr > self.lr:
             raise relation_error(f"min_lr (={self.min_lr:g}) must not exceed lr (={self.lr:g})", at=("min_lr",))
+        for name, schedules in _OF_SCHEDULES.items():
+            if getattr(self, name) is not None and self.schedule not in schedules:
+                raise relation_error(f"is for the schedule {' or '.join(schedules)}, not {self.schedule}", at=(name,))
+        if self.schedule == "multistep" and self.milestones is None:
+            raise relation_error("the schedule multistep needs its milestones", at=("schedule",))
+        if self.augment is not None and self.augment.mixes and self.batch_size % 2:
+            raise relation_error(
+                f"images are mixed in pairs: batch_size (={self.batch_size}) must be even", at=("batch_size",)
+            )
         return self
+
+
+_OF_SCHEDULES = {"decay_rate": ("step", "multistep"), "decay_epochs": ("step",), "milestones": ("multistep",)}

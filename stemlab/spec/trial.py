@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 from .base import Number, PositiveInt, Seed, Spec
+from .data import DataSpec
 from .latency import LatencySpec
 from .model import ModelSpec
 from .probes import Probes
-from .training import DataSpec, TrainSpec
+from .training import TrainSpec
 
 Metric = Literal["top1", "top1_error", "loss"]
 """What a search may seek, measured on the validation part."""

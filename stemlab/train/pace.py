@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..builders import build_model
-from ..data.digits import load_digits
+from ..data.load import load
 from ..data.split import Part
 from ..matching import match
 from ..spec import TrialSpec
@@ -35,20 +35,26 @@ class Pace:
 def pace(trial: TrialSpec, device: str | None = None) -> Pace:
     """Build the trial's model, train it for a few steps and return how long that took."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    data = load_digits(trial.data, device)
+    data = load(trial.data, device)
     began = time.perf_counter()
     model = build_model(match(trial.model).model, seed=trial.seed).to(device)
     built = time.perf_counter() - began
-    run = Run(model, trial.train, trial.seed, _first(data.train, _STEPS * trial.train.batch_size), None)
-    judged = _first(data.validation, 512)
+    run = Run(model, trial.train, trial.seed, _First(data.train, _STEPS * trial.train.batch_size))
+    judged = _First(data.validation, 512)
     _timed(run.epoch, device)  # the first steps of a process are slow
     updates = _timed(run.epoch, device) / run.steps
     images = _timed(lambda: evaluate(model, judged, trial.train), device) / len(judged)
     return Pace(built, updates, images)
 
 
-def _first(part: Part, images: int) -> Part:
-    return Part(part.images[:images], part.labels[:images])
+class _First:
+    """The first images of a part."""
+
+    def __init__(self, part: Part, most: int) -> None:
+        self.device, self.batches, self._count = part.device, part.batches, min(most, len(part))
+
+    def __len__(self) -> int:
+        return self._count
 
 
 def _timed(work: object, device: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ class Run:
     """A model on its way: optimizer, schedule and the order of the images.
 
     A batch is taken `micro` images at a time, and its gradients are added up; all of it at once unless told. What a
-    layer draws from torch's generator (dropout, say) follows from the seed and the epoch alone.
+    layer draws from torch's generator (dropout, say) and how the images are varied follow from the seed and the epoch.
     """
 
     def __init__(
@@ -47,23 +47,26 @@ class Run:
         self.schedule = recipe.schedule(self.optimizer, spec, self.steps)
         self.order = torch.Generator().manual_seed(seed)
         self.epochs = self.updates = self.images = 0
+        self.step = 0  # of the epoch under way; 0 between two
+        self.total = torch.zeros((), device=part.device)
+        self._order_before = self.order.get_state()
 
     @property
     def lr(self) -> float:
         """The learning rate of the next update."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def epoch(self) -> float:
-        """Train one pass, the incomplete last batch left out; return the mean loss."""
-        self.epochs += 1
-        drawn = np.random.SeedSequence((self.seed, self.epochs, self.ranks.rank)).generate_state(1, np.uint64)
-        torch.manual_seed(int(drawn[0]))
+    def epoch(self, after_step: Callable[[], None] | None = None) -> float:
+        """Train one pass, the incomplete last batch left out, or what is left of it; return the mean loss.
+
+        `after_step` is called behind each update, and may ask for the `state`.
+        """
+        chosen, seeds = self._draw()
         self.model.train()
-        order = torch.randperm(len(self.part), generator=self.order).to(self.part.labels.device)
-        total = torch.zeros((), device=self.part.labels.device)
-        for chosen in order[: self.steps * self.batch].split(self.batch):
+        own = [self.ranks.share(batch) for batch in chosen[self.step :]]
+        for images, labels in self.part.batches(own, seeds[self.step :]):
             self.optimizer.zero_grad(set_to_none=True)
-            loss = self.ranks.total(self._gradients(chosen))
+            loss = self.ranks.total(self._gradients(images, labels))
             self.ranks.add_gradients(self.model.parameters())
             if self.observer:
                 self.observer.before_step(loss)
@@ -73,35 +76,57 @@ class Run:
             if self.observer:
                 self.observer.after_step()
             self.updates += 1
-            self.images += len(chosen)
+            self.step += 1
+            self.images += self.batch
             self.schedule.step_update(self.updates)
-            total += loss
+            self.total += loss
+            if after_step is not None and self.step < self.steps:
+                after_step()
+        self.step = 0
         self.ranks.agree(self.model)
-        return float(total) / self.steps
+        return float(self.total) / self.steps
 
-    def _gradients(self, chosen: torch.Tensor) -> torch.Tensor:
+    def _draw(self) -> tuple[tuple[torch.Tensor, ...], list[int]]:
+        """Return the batches of an epoch, as places of images, and a seed for each."""
+        if self.step == 0:
+            self.epochs += 1
+            self.total = torch.zeros_like(self.total)
+            self._order_before = self.order.get_state()
+        own = np.random.SeedSequence((self.seed, self.epochs, self.ranks.rank))
+        first, *seeds = own.generate_state(1 + self.steps, np.uint64).tolist()
+        if self.step == 0:
+            torch.manual_seed(first)
+        order = torch.randperm(len(self.part), generator=self.order)
+        return order[: self.steps * self.batch].split(self.batch), seeds
+
+    def _gradients(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Add up the gradients of a batch's mean loss, as far as it is this process's; return that part of the loss."""
         losses = []
-        for few in self.ranks.share(chosen).split(self.micro):
+        for few, own in zip(images.split(self.micro), labels.split(self.micro), strict=True):
             with autocast(self.spec, few):
-                logits = self.model(self.part.images[few])
-                loss = F.cross_entropy(logits.float(), self.part.labels[few], label_smoothing=self.spec.label_smoothing)
-            loss = loss * (len(few) / len(chosen))
+                logits = self.model(few)
+                loss = F.cross_entropy(logits.float(), own, label_smoothing=self.spec.label_smoothing)
+            loss = loss * (len(few) / self.batch)
             loss.backward()
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Return all that the next epoch depends on: tensors by name, and a JSON document of the rest."""
+        """Return all that the next step depends on: tensors by name, and a JSON document of the rest."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         optimizer = self.optimizer.state_dict()
         numbers: dict[str, dict[str, Any]] = {}
         for place, values in _places(optimizer):
             numbers[place] = {name: value for name, value in values.items() if not isinstance(value, torch.Tensor)}
             tensors |= {f"{place}.{name}": value for name, value in values.items() if name not in numbers[place]}
-        return {**tensors, "order": self.order.get_state()}, {
+        if self.step:
+            tensors |= {"order": self._order_before, "total": self.total, **_generators(self.part.device)}
+        else:
+            tensors["order"] = self.order.get_state()
+        return tensors, {
             "optimizer": numbers,
             "epochs": self.epochs,
+            "step": self.step,
             "updates": self.updates,
             "images": self.images,
             "observer": self.observer.state() if self.observer else None,
@@ -122,9 +147,23 @@ class Run:
                 optimizer["state"][int(index)] = {**values, **own}
         self.optimizer.load_state_dict(optimizer)
         self.order.set_state(tensors["order"])
-        self.epochs, self.updates, self.images = (document[name] for name in ("epochs", "updates", "images"))
+        for name in ("epochs", "step", "updates", "images"):
+            setattr(self, name, document[name])
+        if self.step:
+            self.total = tensors["total"].to(self.part.device)
+            torch.set_rng_state(tensors["generator.cpu"])
+            if "generator.cuda" in tensors:
+                torch.cuda.set_rng_state(tensors["generator.cuda"], self.part.device)
         if self.observer:
             self.observer.restore(document["observer"])
+
+
+def _generators(device: torch.device) -> dict[str, torch.Tensor]:
+    """Return the states of torch's own generators, as far as a model on this device draws from them."""
+    states = {"generator.cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["generator.cuda"] = torch.cuda.get_rng_state(device)
+    return states
 
 
 def _places(optimizer: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -142,13 +181,12 @@ def evaluate(
     """Return top-1 accuracy (0..1) and mean cross-entropy of a model on a part of the data."""
     model.eval()
     right = loss = 0.0
-    own = ranks.share(part.images), ranks.share(part.labels)
-    for images, labels in zip(*(tensor.split(batch) for tensor in own), strict=True):
+    for images, labels in part.batches(ranks.share(torch.arange(len(part))).split(batch)):
         with autocast(spec, images):
             logits = model(images).float()
         right += float((logits.argmax(1) == labels).sum())
         loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-    sums = ranks.total(torch.tensor([right, loss], dtype=torch.float64, device=part.labels.device))
+    sums = ranks.total(torch.tensor([right, loss], dtype=torch.float64, device=part.device))
     right, loss = sums.tolist()
     return right / len(part), loss / len(part)
 

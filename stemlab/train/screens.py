@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..builders import build_model
-from ..data.digits import load_digits
+from ..data.load import load
 from ..errors import SpecError, nearest, one_of, short
 from ..matching import match
 from ..modules.scaled_relu import ScaledReLU
@@ -43,11 +43,11 @@ def score(trial: TrialSpec, by: Screen) -> float | None:
     """
     if by not in SCREENS:
         raise SpecError(f"unknown screen {short(by)}; expected {one_of(SCREENS)}{nearest(by, SCREENS)}")
-    part = load_digits(trial.data, "cpu").train
+    part = load(trial.data).train
     order = torch.randperm(len(part), generator=torch.Generator().manual_seed(trial.data.split_seed))[:IMAGES]
     with _one_thread():
         model = build_model(match(trial.model).model, seed=trial.seed).train()
-        found = SCREENS[by](model, part.images[order], part.labels[order])
+        found = SCREENS[by](model, *next(part.batches([order])))
     return found if math.isfinite(found) else None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..builders import build_model
-from ..data.digits import load_digits
+from ..data.load import load
 from ..errors import StemlabError
 from ..matching import match
 from ..probes import Observer
@@ -69,7 +69,7 @@ class Training:
         self.trial, self.until, self.floor = order.trial, order.until, order.floor
         self.progress, self.device, self.ranks = progress, device, ranks
         self.settled = match(self.trial.model)
-        self.data = load_digits(self.trial.data, device)
+        self.data = load(self.trial.data, device)
         self.share = self.micro = -(-full_batch(self.trial) // ranks.count)
         self.place = Checkpoint(keep, self.trial, device, ranks.count) if keep else None
         self.saved = self.place.load() if self.place else None
@@ -122,7 +122,7 @@ class Training:
     def _attempt(self) -> TrialRecord:
         trial, spec, data = self.trial, self.trial.train, self.data
         run, curve, timed = self._begin()
-        model, observer, kept = run.model, run.observer, run.epochs
+        model, observer, kept = run.model, run.observer, run.epochs - (run.step > 0)
         judged = JUDGED if self.micro == self.share else self.micro
         failure = None
         for epoch in range(1, spec.epochs + 1):

@@ -70,17 +70,17 @@ def _range(nuisance: Nuisance) -> str:
 
 
 def _diverged(outcome: Outcome, data: DataSpec) -> str:
-    guess = f"ln {data.classes}" if outcome.is_loss else f"{100 / data.classes:.3g} %"
+    guess = f"ln {data.class_count}" if outcome.is_loss else f"{100 / data.class_count:.3g} %"
     return (
-        f"A diverged run is a result: it counts as guessing does ({guess} for {data.classes} classes). A failed one "
-        "(the machine’s fault) is missing; pairs are formed of what both arms have."
+        f"A diverged run is a result: it counts as guessing does ({guess} for {data.class_count} classes). A failed "
+        "one (the machine’s fault) is missing; pairs are formed of what both arms have."
     )
 
 
 def _data(data: DataSpec) -> str:
     train, validation, test = data.part_sizes
     return (
-        f"Data: {data.name} at {_size(data.image_size)}, {data.classes} classes; {train} images to train on, "
+        f"Data: {data.name} at {_size(data.image_size)}, {data.class_count} classes; {train} images to train on, "
         f"{validation} to validate and {test} to test, the same in all trials. One test image is "
         f"{100 / test:.2f} points."
     )
