@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from ..spec import DataSpec
+from dataclasses import replace
+
+from ..spec import AugmentSpec, DataSpec
 from .digits import load_digits
-from .split import Splits
+from .split import MemoryPart, Splits
 
 
-def load(spec: DataSpec, device: str = "cpu") -> Splits:
-    """Return the parts of a data set, for a model that trains on this device."""
-    return load_digits(spec, device)
+def load(spec: DataSpec, device: str = "cpu", augment: AugmentSpec | None = None) -> Splits:
+    """Return the parts of a data set, for a model that trains on this device, on images varied as `augment` says."""
+    found = load_digits(spec, device)
+    if augment is not None and isinstance(found.train, MemoryPart):
+        return replace(found, train=replace(found.train, augment=augment))
+    return found
 
 
 def forget() -> None:

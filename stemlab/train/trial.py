@@ -19,7 +19,7 @@ from ..matching import match
 from ..probes import Observer
 from ..records import Status, TrialRecord
 from ..spec import Floor, Order, TrialSpec
-from . import latency
+from . import latency, recipe
 from .checkpoint import Checkpoint
 from .ranks import ALONE, Ranks
 from .run import JUDGED, Run, evaluate, full_batch
@@ -69,7 +69,7 @@ class Training:
         self.trial, self.until, self.floor = order.trial, order.until, order.floor
         self.progress, self.device, self.ranks = progress, device, ranks
         self.settled = match(self.trial.model)
-        self.data = load(self.trial.data, device)
+        self.data = load(self.trial.data, device, self.trial.train.augment)
         self.share = self.micro = -(-full_batch(self.trial) // ranks.count)
         self.place = Checkpoint(keep, self.trial, device, ranks.count) if keep else None
         self.saved = self.place.load() if self.place else None
@@ -122,7 +122,7 @@ class Training:
     def _attempt(self) -> TrialRecord:
         trial, spec, data = self.trial, self.trial.train, self.data
         run, curve, timed = self._begin()
-        model, observer, kept = run.model, run.observer, run.epochs - (run.step > 0)
+        observer, kept = run.observer, run.epochs - (run.step > 0)
         judged = JUDGED if self.micro == self.share else self.micro
         failure = None
         for epoch in range(1, spec.epochs + 1):
@@ -134,7 +134,7 @@ class Training:
                 failure = divergence(train_loss, epoch, trial.model.classes)
                 if failure:
                     break
-                top1, loss = evaluate(model, data.validation, spec, judged, self.ranks)
+                top1, loss = evaluate(run.judged, data.validation, spec, judged, self.ranks)
                 if not math.isfinite(loss):
                     failure = f"the validation loss became {loss} in epoch {epoch}"
                     break
@@ -153,7 +153,7 @@ class Training:
 
         test: dict[str, float] = {}
         if not failure:
-            test_top1, test_loss = evaluate(model, data.test, spec, judged, self.ranks)
+            test_top1, test_loss = evaluate(run.judged, data.test, spec, judged, self.ranks)
             test = {"test_top1": test_top1, **({"test_loss": test_loss} if math.isfinite(test_loss) else {})}
         found = observer.finish(failure) if observer else {}
         self._forget()
@@ -162,9 +162,11 @@ class Training:
     def _begin(self) -> tuple[Run, list[dict[str, Any]], dict[str, float]]:
         """Return a run, its curve so far and the seconds it has had: as they were kept, or at their beginning."""
         trial = self.trial
-        model = build_model(self.settled.model, seed=trial.seed).to(self.device)
+        model = build_model(self.settled.model, seed=trial.seed, **recipe.options(trial.train)).to(self.device)
         observer = Observer(trial, model, self.data) if trial.probes and self.ranks.rank == 0 else None
         run = Run(model, trial.train, trial.seed, self.data.train, observer, self.micro, self.ranks)
+        if observer:
+            observer.model = run.judged
         if self.saved:
             tensors, document = self.saved
             try:
