@@ -19,6 +19,7 @@ from stemlab.builders import build_model
 from stemlab.data.digits import load_digits
 from stemlab.engine.packing import memory_needed, states
 from stemlab.errors import StemlabError
+from stemlab.report.ablation.design_words import _recipe
 from stemlab.spec import TrainSpec, TrialSpec
 from stemlab.spec.presets import PRESETS
 from stemlab.spec.training import OPTIMIZERS
@@ -426,6 +427,26 @@ def test_a_mean_of_weights_and_more_states_take_more_memory():
 
 
 WIDE = {"stem": {"patch": 2}, "body": {"dim": 768, "depth": 12, "heads": 12}, "image_size": 8, "classes": 10}
+
+
+def test_a_report_tells_the_recipe():
+    plain = {
+        "epochs": 9,
+        "optimizer": "lamb",
+        "ema": 0.99,
+        "stem_lr": 0.5,
+        "schedule": "multistep",
+        "milestones": [3, 6],
+    }
+    trains = [
+        TrainSpec.model_validate({**plain, **more}) for more in ({}, {"augment": {"crop": [0.08, 1.0], "auto": "v0"}})
+    ]
+    words = _recipe(trains, [])
+    assert "decay of the mean of weights 0.99" in words
+    assert "learning rate of the stem as a multiple 0.5" in words
+    assert "milestones 3, 6" in words
+    assert "images varied by none or (crop 0.08, 1; auto v0) by arm" in words
+    assert "drop path" not in words
 
 
 # Presets, held to the numbers of their sources.
