@@ -26,10 +26,13 @@ from ..records import TrialRecord
 from ..spec import TrainSpec, TrialSpec
 from ..spec.packs import pack_key
 from . import recipe
-from .run import autocast
+from .pace import First
+from .run import Run, autocast, full_batch
 from .stacked import Stack
 from .stopping import divergence
 from .trial import run_trial
+
+_TIMED = 3
 
 Progress = Callable[[int, dict[str, Any]], None]
 """Gets the place of a member among the trials, and a new row of its curve."""
@@ -156,6 +159,22 @@ def run_packed(
     half = len(trials) // 2
     second = None if progress is None else lambda member, row: progress(half + member, row)
     return [*run_packed(trials[:half], progress, device), *run_packed(trials[half:], second, device)]
+
+
+def update_seconds(trial: TrialSpec, members: int) -> float:
+    """Return how long an update of a trial takes on the CPU for each of so many members; of 1, without packing."""
+    part = First(load(trial.data).train, _TIMED * full_batch(trial))
+    if members == 1:
+        run: Run | Pack = Run(build_model(match(trial.model).model, seed=0), trial.train, 0, part)
+    else:
+        run = Pack([trial.replace(seed=seed) for seed in range(members)], part, "cpu")
+    times = []
+    for _ in range(3):  # the first steps of a process are slow
+        run.updates = 0
+        before = time.perf_counter()
+        run.epoch()
+        times.append(time.perf_counter() - before)
+    return min(times) / members / _TIMED
 
 
 class _Training:
