@@ -2,16 +2,72 @@
 
 from __future__ import annotations
 
-from ..spec import DataSpec
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import StemlabError
+from ..spec import AugmentSpec, DataSpec
+from ..spec.base import pair
+from ..spec.data import FOLDER
+from . import contents
+from .cache import Arrays
 from .digits import load_digits
+from .folder import survey
+from .images import BadImage, open_rgb
 from .split import Splits
+from .stream import Source, StreamPart
 
 
-def load(spec: DataSpec, device: str = "cpu") -> Splits:
-    """Return the parts of a data set, for a model that trains on this device."""
+def load(spec: DataSpec, device: str = "cpu", augment: AugmentSpec | None = None) -> Splits:
+    """Return the parts of a data set, for a model that trains on this device; `augment` varies the training part."""
+    if spec.on_disk:
+        source, places = _on_disk(spec)
+        size = pair(spec.image_size)
+        return Splits(
+            StreamPart(source, places["train"], size, device, augment),
+            StreamPart(source, places["validation"], size, device),
+            StreamPart(source, places["test"], size, device),
+        )
     return load_digits(spec, device)
 
 
 def forget() -> None:
     """Let go of the sets that are kept in memory from one trial to the next."""
     load_digits.cache_clear()
+    _on_disk.cache_clear()
+
+
+@functools.lru_cache(maxsize=2)
+def _on_disk(spec: DataSpec) -> tuple[Source, Arrays]:
+    """Return the images of a set and the places of its parts; StemlabError where it is not the one of the spec."""
+    if spec.name.startswith(FOLDER):
+        found = survey(spec.name)
+        contents.check(spec, found.contents)
+        return Files(found.root, found.names, found.labels), found.parts(spec)
+    from .timm_sets import read
+
+    images = read(spec.name)
+    contents.check(spec, images.contents)
+    return images, images.parts(spec)
+
+
+@dataclass(frozen=True)
+class Files:
+    """The images of a folder by their places: their names below `root`, and their classes."""
+
+    root: Path
+    names: tuple[str, ...]
+    labels: NDArray[np.int64]
+
+    def image(self, place: int) -> Image.Image:
+        """Return an image in three bytes a pixel."""
+        path = self.root / self.names[place]
+        try:
+            return open_rgb(path)
+        except BadImage as bad:
+            raise StemlabError(f"{path}: {bad}, though it was an image when the study was made") from None
