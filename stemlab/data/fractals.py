@@ -19,7 +19,7 @@ from ..spec import DataSpec
 from ..spec.base import pair
 from . import ifs
 from .cache import Arrays, kept
-from .parts import digest, parts
+from .places import places, split_digest
 
 Progress = Callable[[int, int], None]
 
@@ -58,7 +58,7 @@ def fractals(spec: DataSpec, progress: Progress | None = None) -> Arrays:
 
     images = kept(f"fractals-{count}-{height}x{width}-formula{FORMULA}-seed{SEED}", make)
     labels = np.repeat(np.arange(classes), each)
-    return {**images, "labels": labels, **kept(f"parts-{count}-{digest(spec)}", lambda: parts(labels, spec))}
+    return {**images, "labels": labels, **kept(f"parts-{count}-{split_digest(spec)}", lambda: places(spec, labels))}
 
 
 def fractal_images(

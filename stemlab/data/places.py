@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from importlib import metadata
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +16,14 @@ from .cache import Arrays
 Places = NDArray[np.int64]
 
 
-def places(spec: DataSpec, labels: NDArray[np.int64], own: Sequence[Places]) -> Arrays:
+def places(spec: DataSpec, labels: NDArray[np.int64], own: Sequence[Places] | None = None) -> Arrays:
     """Return the places of `train`, `validation` and `test`, of a set whose own three parts are `own` (or empty).
 
-    What it lacks is split off the training part, by class, as spec.split_seed says; the sizes are those of
-    spec.part_sizes.
+    Without `own`, all images are of its training part. What it lacks is split off the training part, by class, as
+    spec.split_seed says; the sizes are those of spec.part_sizes.
     """
     _, for_validation, for_test = spec.part_sizes
-    train, validation, test = own
+    train, validation, test = own or (np.arange(len(labels)), np.array([], int), np.array([], int))
     if not len(test):
         validation, test = test, validation  # a single held-out part is the test part
     if not len(test):
@@ -49,3 +51,9 @@ def split_off(places: Places, labels: NDArray[np.int64], images: int, seed: int)
             "each class"
         ) from None
     return np.concatenate([rest, places[alone]]), held_out
+
+
+def split_digest(spec: DataSpec) -> str:
+    """Return 16 hex digits of what a split depends on beside the labels."""
+    split = f"{spec.validation!r} {spec.test!r} {spec.split_seed} scikit-learn {metadata.version('scikit-learn')}"
+    return hashlib.sha256(split.encode()).hexdigest()[:16]
