@@ -245,13 +245,7 @@ class _Run:
         """Say which images of a folder are skipped, and list them in data.json."""
         from .data import contents
 
-        looked_at = contents.surveyed(self.study.data)
-        if looked_at is not None:
-            survey, spec = looked_at
-            file = self.folder.write_json("data.json", survey.as_dict(spec))
-            summary = survey.summary(spec)
-            if summary:
-                self.reporter.note(f"{summary} (all of them: {file})")
+        contents.tell(self.study.data, self.folder, self.reporter.note)
 
     def start(self, trials: int) -> Runner:
         """Start the engine, for as many trials at a time as there may be."""
@@ -267,12 +261,10 @@ class _Run:
         return self.runner
 
     def _prepare_data(self) -> None:
-        from .data.scans import scans
+        from .data import contents
 
         with contextlib.suppress(ValidationError):  # there are holes in it
-            spec = DataSpec.model_validate(self.study.data)
-            if spec.name == "digits":
-                scans(spec)
+            contents.prepare(DataSpec.model_validate(self.study.data), self.reporter.note)
 
     def _list_waiting(self) -> None:
         """List the candidates that a screen left waiting, those that would have come next first."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from . import matching
 from .api import Source, load_document
+from .data import contents
 from .errors import InfeasibleError, SpecError
 from .records import TrainingFolder, TrialRecord, folder_for
 from .spec import DataSpec, ModelSpec, Order, TrainSpec, TrialSpec
@@ -52,7 +53,12 @@ class _Nobody:
 
 
 def load_trial(
-    model: Source, data: Section, recipe: Section | None = None, seed: int = 0, changes: Sequence[str] = ()
+    model: Source,
+    data: Section,
+    recipe: Section | None = None,
+    seed: int = 0,
+    changes: Sequence[str] = (),
+    note: Callable[[str], None] | None = None,
 ) -> TrialSpec:
     """Return the trial that trains a model on data by a recipe; SpecError with file:line where it cannot be.
 
@@ -70,6 +76,7 @@ def load_trial(
         _put(document, name, section.data, section, ())
     for change in changes:
         document = override(document, change)
+    document = contents.with_contents(document, None if note is None else contents.by_notes(note))
     plain = document.data
     size = plain["model"].get("image_size", ModelSpec.model_fields["image_size"].default)
     if isinstance(plain["data"], dict):
@@ -134,7 +141,8 @@ def train_model(
     so many `processes` share each batch. Its state is kept `every` so many seconds; what was interrupted or killed goes
     on from there with `resume`, and on a CPU, with as many threads, ends with the same weights bit by bit.
     """
-    trial = load_trial(model, data, recipe, seed, changes)
+    watcher = watcher or _Nobody()
+    trial = load_trial(model, data, recipe, seed, changes, watcher.note)
     if processes < 1 or every < 0:
         raise SpecError(f"expected 1 process or more and 0 seconds or more, got {processes} and {every:g}")
     try:
@@ -147,7 +155,7 @@ def train_model(
     try:
         if resume and folder.records():
             return folder.records()[-1]
-        record = _train(trial, folder, device, processes, every, watcher or _Nobody())
+        record = _train(trial, folder, device, processes, every, watcher)
         folder.append(record)
         folder.forget_states()
         return record
@@ -164,10 +172,17 @@ def _train(
     folder.write_json("manifest.json", {"versions": manifest.versions(), "hardware": manifest.hardware()})
     saving = Saving(folder.path / "trials", every, folder.path)
     watcher.begin(folder.path, trial, device)
+    _tell_of_data(trial.data, folder, watcher)
     order = Order(trial=trial)
     if processes > 1:
         return run_distributed(order, watcher.epoch, processes, saving, device)
     return Training(order, watcher.epoch, device, saving, steps=watcher.steps).run()
+
+
+def _tell_of_data(data: DataSpec, folder: TrainingFolder, watcher: Watcher) -> None:
+    """Have a set made that is made of formulas; say which images of a folder are skipped, and list them."""
+    contents.prepare(data, watcher.note)
+    contents.tell(data.canonical(), folder, watcher.note)
 
 
 def _device(device: str | None, processes: int) -> str:

@@ -16,6 +16,7 @@ from ..spec.data import FOLDER, OF_TIMM, Contents, DataSpec
 from ..spec.files import Document
 
 if TYPE_CHECKING:
+    from ..records import StudyFolder
     from .folder import Progress, Survey
 
 _EVERY = 10.0
@@ -100,15 +101,39 @@ def surveyed(data: dict[str, Any]) -> tuple[Survey, DataSpec | None] | None:
         return survey(name), None
 
 
-def by_notes(note: Callable[[str], None]) -> Progress:
-    """Return a progress that says every ten seconds how far the looking has come."""
+def prepare(spec: DataSpec, note: Callable[[str], None]) -> None:
+    """Make a set that needs no files, where that has not been done on this machine."""
+    if spec.name == "digits":
+        from .scans import scans
+
+        scans(spec)
+    elif spec.name == "fractals":
+        from .fractals import fractals
+
+        fractals(spec, by_notes(note, "made"))
+
+
+def tell(data: dict[str, Any], folder: StudyFolder, note: Callable[[str], None]) -> None:
+    """Say which images of a folder are skipped, and list them in data.json."""
+    looked_at = surveyed(data)
+    if looked_at is None:
+        return
+    survey, spec = looked_at
+    file = folder.write_json("data.json", survey.as_dict(spec))
+    summary = survey.summary(spec)
+    if summary:
+        note(f"{summary} (all of them: {file})")
+
+
+def by_notes(note: Callable[[str], None], done_with: str = "looked at") -> Progress:
+    """Return a progress that says every ten seconds how far it has come."""
     said = time.monotonic()
 
     def tell(done: int, total: int) -> None:
         nonlocal said
         if time.monotonic() - said > _EVERY:
             said = time.monotonic()
-            note(f"looked at {done:,} of {total:,} images")
+            note(f"{done_with} {done:,} of {total:,} images")
 
     return tell
 

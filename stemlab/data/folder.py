@@ -22,7 +22,7 @@ from ..spec.data import FOLDER, Contents, DataSpec
 from .cache import Arrays, kept
 from .images import KINDS, REASONS, look
 from .listing import PARTS, File, Listing, list_images
-from .places import places
+from .parts import parts
 
 Progress = Callable[[int, int], None]
 """Is told how many images were looked at, and of how many."""
@@ -71,7 +71,7 @@ class Survey:
 
     def parts(self, spec: DataSpec) -> Arrays:
         """Return the places in `names` of the images of `train`, `validation` and `test`."""
-        return places(spec, self.labels, [np.flatnonzero(self.own == part) for part in range(3)])
+        return parts(self.labels, spec, [np.flatnonzero(self.own == part) for part in range(3)])
 
     def absent(self) -> dict[str, list[str]]:
         """Return, of each held-out part that the folder has, the classes of which it has no image."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..spec import DataSpec
 from .cache import Arrays, kept
-from .places import places, split_digest
+from .parts import digest, parts
 
 
 def scans(spec: DataSpec) -> Arrays:
@@ -15,7 +15,7 @@ def scans(spec: DataSpec) -> Arrays:
 
     The split is stratified by class and depends on spec.split_seed alone.
     """
-    return kept(f"digits-{split_digest(spec)}", lambda: _split(spec))
+    return kept(f"digits-{digest(spec)}", lambda: _split(spec))
 
 
 def _split(spec: DataSpec) -> Arrays:
@@ -23,4 +23,4 @@ def _split(spec: DataSpec) -> Arrays:
 
     raw = datasets.load_digits()
     labels = raw.target.astype(np.int64)
-    return {"images": raw.images.astype(np.uint8), "labels": labels, **places(spec, labels)}
+    return {"images": raw.images.astype(np.uint8), "labels": labels, **parts(labels, spec)}

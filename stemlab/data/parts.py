@@ -1,4 +1,4 @@
-"""Which images of a set with parts of its own, or without, train, choose and report. No torch here."""
+"""Which images of a set train, which choose and which only report. No torch here."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from .cache import Arrays
 Places = NDArray[np.int64]
 
 
-def places(spec: DataSpec, labels: NDArray[np.int64], own: Sequence[Places] | None = None) -> Arrays:
-    """Return the places of `train`, `validation` and `test`, of a set whose own three parts are `own` (or empty).
+def parts(labels: Places, spec: DataSpec, own: Sequence[Places] | None = None) -> Arrays:
+    """Return the places of the images of `train`, `validation` and `test`, for the labels (n,) of all images.
 
-    Without `own`, all images are of its training part. What it lacks is split off the training part, by class, as
-    spec.split_seed says; the sizes are those of spec.part_sizes.
+    `own` are those of the parts that the set has itself, each empty where it has not. What it lacks is split off the
+    training part, by class: that depends on the labels, the sizes of the parts and spec.split_seed alone.
     """
     _, for_validation, for_test = spec.part_sizes
-    train, validation, test = own or (np.arange(len(labels)), np.array([], int), np.array([], int))
+    none = np.arange(0)
+    train, validation, test = own or (np.arange(len(labels)), none, none)
     if not len(test):
         validation, test = test, validation  # a single held-out part is the test part
     if not len(test):
-        train, test = split_off(train, labels, for_test, spec.split_seed)
+        train, test = _split_off(train, labels, for_test, spec.split_seed)
     if not len(validation):
-        train, validation = split_off(train, labels, for_validation, spec.split_seed)
+        train, validation = _split_off(train, labels, for_validation, spec.split_seed)
     return {"train": train, "validation": validation, "test": test}
 
 
-def split_off(places: Places, labels: NDArray[np.int64], images: int, seed: int) -> tuple[Places, Places]:
+def _split_off(places: Places, labels: Places, images: int, seed: int) -> tuple[Places, Places]:
     """Return what is left of these places, and so many of them, stratified by class.
 
     An image that is the only one of its class is left.
@@ -53,7 +54,7 @@ def split_off(places: Places, labels: NDArray[np.int64], images: int, seed: int)
     return np.concatenate([rest, places[alone]]), held_out
 
 
-def split_digest(spec: DataSpec) -> str:
-    """Return 16 hex digits of what a split depends on beside the labels."""
+def digest(spec: DataSpec) -> str:
+    """Return 16 hex digits of all but the labels that a split depends on."""
     split = f"{spec.validation!r} {spec.test!r} {spec.split_seed} scikit-learn {metadata.version('scikit-learn')}"
     return hashlib.sha256(split.encode()).hexdigest()[:16]
