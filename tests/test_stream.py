@@ -15,7 +15,7 @@ from stemlab.data.stream import LOADERS, StreamPart, loaders
 from stemlab.errors import SpecError
 from stemlab.spec import AugmentSpec
 
-ALL = AugmentSpec(crop=(0.3, 1.0), flip=0.5, color_jitter=0.4, auto="rand-m9-mstd0.5-inc1", erasing=0.5)
+ALL = AugmentSpec(crop=(0.3, 1.0), flip=0.5, auto="rand-m9-mstd0.5-inc1", erasing=0.5)
 
 
 class Pictures:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,25 +19,11 @@ from timm.data.random_erasing import RandomErasing
 from torch.nn import functional as F
 
 from ..spec import AugmentSpec
+from .drawn import drawing
 
 _ASPECT = (3 / 4, 4 / 3)  # of a random crop, as in timm and torchvision
 _TRIES = 10
 _GREY = (0.2989, 0.587, 0.114)
-
-
-@contextlib.contextmanager
-def drawing(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw from `seed` inside, whichever library draws (random, numpy, torch), and leave its generator as it was."""
-    python, numbers = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numbers)
 
 
 def varied(images: torch.Tensor, spec: AugmentSpec, seed: int, mean: float = 0.0, deviation: float = 1.0) -> Any:
@@ -48,7 +32,7 @@ def varied(images: torch.Tensor, spec: AugmentSpec, seed: int, mean: float = 0.0
     They are normalised by `mean` and `deviation`, both before and after: in between colours are from 0 to 1. Mixing and
     repeats are of a batch and of an epoch, and not done here.
     """
-    with drawing(seed, images.device):
+    with drawing((seed,), images.device):
         if spec.crop is not None:
             images = _cropped(images, *spec.crop)
         if spec.flip:

@@ -61,7 +61,7 @@ def load_fractals(spec: DataSpec, device: str = "cpu") -> Splits:
 
     def part(name: str) -> MemoryPart:
         places = torch.from_numpy(raw[name])
-        return MemoryPart(images, labels[places].to(device), places.to(device), mean, deviation)
+        return MemoryPart(images, labels[places].to(device), mean, deviation, places=places.to(device))
 
     seen = {"mean": (mean,) * 3, "std": (deviation,) * 3, "crop_pct": 1.0, "interpolation": "bilinear"}
     return Splits(part("train"), part("validation"), part("test"), seen)

@@ -42,10 +42,10 @@ class MemoryPart:
 
     images: torch.Tensor
     labels: torch.Tensor
-    places: torch.Tensor | None = None
     mean: float = 0.0
     deviation: float = 1.0
     augment: AugmentSpec | None = None
+    places: torch.Tensor | None = None
 
     @property
     def device(self) -> torch.device:

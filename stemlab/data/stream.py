@@ -19,7 +19,7 @@ from torchvision.transforms import Compose
 
 from ..errors import SpecError
 from ..spec.augment import AugmentSpec
-from .drawn import seeded
+from .drawn import drawing
 from .split import Batch
 
 LOADERS = "STEMLAB_LOADERS"
@@ -84,7 +84,7 @@ class StreamPart:
             self._loader = self._load()
         for number, (images, labels) in enumerate(self._loader):
             if self._erase is not None and seeds is not None:
-                with seeded((seeds[number],), self.device):
+                with drawing((seeds[number],), self.device):
                     images = self._erase(images)
             yield images, labels
 
@@ -144,7 +144,7 @@ class Views(Dataset[tuple[torch.Tensor, int]]):
             image = self.source.image(int(self.places[place]))
         if seed is None:
             return self.judged(image), int(self.labels[place])
-        with seeded(seed):
+        with drawing(seed):
             return self.varied(image), int(self.labels[place])
 
 
