@@ -42,7 +42,9 @@ def drawing(seed: int, device: torch.device) -> Iterator[None]:
             np.random.set_state(numbers)
 
 
-def varied(images: torch.Tensor, spec: AugmentSpec, seed: int, mean: float = 0.0, deviation: float = 1.0) -> Any:
+def varied(
+    images: torch.Tensor, spec: AugmentSpec, seed: int, mean: float = 0.0, deviation: float = 1.0
+) -> torch.Tensor:
     """Return images (n, 3, H, W) varied, each in its own way, in timm's order; what is drawn follows from the seed.
 
     They are normalised by `mean` and `deviation`, both before and after: in between colours are from 0 to 1. Mixing and
