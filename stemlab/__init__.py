@@ -11,13 +11,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import zoo
-    from .api import attach, build, build_stem, cost, diagram, load, match
+    from .api import attach, build, build_stem, cost, diagram, load, match, measure
     from .builders.fuse import fuse
     from .costing import Cost
     from .drawing import Diagram
     from .errors import EngineError, InfeasibleError, SpecError, StemlabError, StudyError
     from .matching import MatchResult
     from .running import ablate, search
+    from .single import train_model
     from .spec import (
         AblationSpec,
         BodySpec,
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 # Where each public name lives. They are imported on first use: torch takes seconds, and most of the library
 # does without it.
 _HOMES = {
-    **dict.fromkeys(("attach", "build", "build_stem", "cost", "diagram", "load", "match"), ".api"),
+    **dict.fromkeys(("attach", "build", "build_stem", "cost", "diagram", "load", "match", "measure"), ".api"),
     **dict.fromkeys(("ablate", "search"), ".running"),
+    "train_model": ".single",
     **dict.fromkeys(("EngineError", "InfeasibleError", "SpecError", "StemlabError", "StudyError"), ".errors"),
     **dict.fromkeys(("AblationSpec", "BodySpec", "DataSpec", "MatchSpec", "ModelSpec"), ".spec"),
     **dict.fromkeys(("SearchSpec", "StemSpec", "TrainSpec"), ".spec"),
@@ -76,8 +78,10 @@ __all__ = [
     "fuse",
     "load",
     "match",
+    "measure",
     "register_layer",
     "search",
+    "train_model",
     "zoo",
 ]
 

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from .candidate import Candidates
 from .errors import SpecError, StemlabError, StudyError
-from .records import StudyFolder, TrialRecord
+from .records import StudyFolder, TrialRecord, folder_for
 from .space import is_hole
 from .spec import AblationSpec, DataSpec, SearchSpec, StudySpec, TrainSpec
 from .spec.files import Document, override, read, validate
@@ -30,11 +30,15 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 StudySource = str | os.PathLike[str] | dict[str, Any]
+Note = Callable[[str], None]
 
 
-def load_search(source: StudySource, changes: Sequence[str] = ()) -> Candidates[SearchSpec]:
-    """Return the space of a search file (or dict), checked; `changes` are `path=value` as after --set."""
-    document = _read(SearchSpec, source, changes)
+def load_search(source: StudySource, changes: Sequence[str] = (), note: Note | None = None) -> Candidates[SearchSpec]:
+    """Return the space of a search file (or dict), checked; `changes` are `path=value` as after --set.
+
+    A data set on disk is looked at, which may take long the first time; `note` is told how far that has come.
+    """
+    document = _read(SearchSpec, source, changes, note)
     study = validate(SearchSpec, document)
     if study.search.fidelity is not None and is_hole(_epochs(study)):
         raise document.error(("train", "epochs"), "a search that stops trials early needs one number of epochs for all")
@@ -46,16 +50,19 @@ def _epochs(study: SearchSpec) -> Any:
     return expanded(study.train).get("epochs", TrainSpec.model_fields["epochs"].default)
 
 
-def load_ablation(source: StudySource, changes: Sequence[str] = ()) -> Plan:
-    """Return the plan of an ablation file (or dict), checked; `changes` are `path=value` as after --set."""
+def load_ablation(source: StudySource, changes: Sequence[str] = (), note: Note | None = None) -> Plan:
+    """Return the plan of an ablation file (or dict), checked; `changes` and `note` are as in `load_search`."""
     from .plan import Plan
 
-    document = _read(AblationSpec, source, changes)
+    document = _read(AblationSpec, source, changes, note)
     return Plan.of(validate(AblationSpec, document), document)
 
 
-def _read(kind: type[StudySpec], source: StudySource, changes: Sequence[str]) -> Document:
-    """Read a study file. It may hold a search and an ablation: what only the other needs is checked and left out."""
+def _read(kind: type[StudySpec], source: StudySource, changes: Sequence[str], note: Note | None) -> Document:
+    """Read a study file, and look up what its data set holds.
+
+    It may hold a search and an ablation: what only the other needs is checked and left out.
+    """
     document = Document(source, "<dict>") if isinstance(source, dict) else read(source)
     for change in changes:
         document = override(document, change)
@@ -66,7 +73,9 @@ def _read(kind: type[StudySpec], source: StudySource, changes: Sequence[str]) ->
     if theirs & document.data.keys():
         validate(other, _without(document, own))
         document = _without(document, theirs)
-    return document
+    from .data import contents
+
+    return contents.with_contents(document, contents.by_notes(note) if note is not None else None)
 
 
 def _without(document: Document, names: set[str]) -> Document:
@@ -96,12 +105,12 @@ def search(
     from .engine.screening import Screened
     from .engine.searching import Progress, Proposals
 
-    candidates = load_search(source, changes)
+    candidates = load_search(source, changes, None if reporter is None else reporter.note)
     study = candidates.study
     candidates.require_feasible()
     tuners.require(study.search.tuner)
     settings = study.search
-    with _Run(study, _folder(study.name, out, resume), resume, reporter) as run:
+    with _Run(study, folder_for(study.name, out, resume), resume, reporter) as run:
         runner = run.start(settings.concurrency * settings.trials_each)
         proposer = TunerProposer(candidates)
         if settings.screen is None:
@@ -141,9 +150,9 @@ def ablate(
 
     if type(add_seeds) is not int or add_seeds < 0:
         raise SpecError(f"add_seeds (--add-seeds) must be a whole number, 0 or more, got {add_seeds!r}")
-    plan = load_ablation(source, changes)
+    plan = load_ablation(source, changes, None if reporter is None else reporter.note)
     taken_up = resume or add_seeds > 0
-    folder = _folder(plan.study.name, out, taken_up)
+    folder = folder_for(plan.study.name, out, taken_up)
     if add_seeds and not (folder / "study.yaml").exists():
         raise StudyError(f"{folder}: there is no study to add seeds to; run it first, or name its folder (--out)")
     before = _with_seeds(plan.study, _seeds_in(folder, plan.study)) if taken_up else plan.study
@@ -181,18 +190,6 @@ def _seeds_in(folder: Path, study: AblationSpec) -> tuple[int, ...]:
 
 def _with_seeds(study: AblationSpec, seeds: tuple[int, ...]) -> AblationSpec:
     return study.replace(ablate=study.ablate.replace(seeds=seeds))
-
-
-def _folder(name: str, out: str | os.PathLike[str] | None, taken_up: bool) -> Path:
-    """Return `out`, or the first of runs/<name>, runs/<name>-2, ... that is free; if taken up the one before it."""
-    if out is not None:
-        if not os.fspath(out).strip():
-            raise SpecError("out (--out) is empty; expected the path of a folder")
-        return Path(out)
-    number, folder, before = 1, Path("runs") / name, None
-    while folder.exists():
-        number, folder, before = number + 1, Path("runs") / f"{name}-{number + 1}", folder
-    return before if taken_up and before is not None else folder
 
 
 class _Run:
@@ -238,10 +235,17 @@ class _Run:
             self.records = self.folder.records()  # where they are damaged, nothing is to be written
             self.seconds_before = self._seconds_before()
             self.folder.write_json("manifest.json", self.manifest)
+            self._tell_of_data()
         except BaseException:
             self.folder.close()
             raise
         return self
+
+    def _tell_of_data(self) -> None:
+        """Say which images of a folder are skipped, and list them in data.json."""
+        from .data import contents
+
+        contents.tell(self.study.data, self.folder, self.reporter.note)
 
     def start(self, trials: int) -> Runner:
         """Start the engine, for as many trials at a time as there may be."""
@@ -257,10 +261,10 @@ class _Run:
         return self.runner
 
     def _prepare_data(self) -> None:
-        from .data.scans import scans
+        from .data import contents
 
         with contextlib.suppress(ValidationError):  # there are holes in it
-            scans(DataSpec.model_validate(self.study.data))
+            contents.prepare(DataSpec.model_validate(self.study.data), self.reporter.note)
 
     def _list_waiting(self) -> None:
         """List the candidates that a screen left waiting, those that would have come next first."""

@@ -110,7 +110,7 @@ LAYERS = [
     ("probes",),
     ("train", "report"),
     ("engine",),
-    ("api", "running", "status", "study", "timm_models"),
+    ("api", "running", "single", "status", "study", "timm_models"),
 ]
 
 
@@ -216,12 +216,36 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 COMMANDS = {
     "ablate": {"file", "--out", "--engine", "--set", "--dry-run", "--resume", "--add-seeds", "--fresh", "--json"},
     "build": {"spec", "--body", "--out", "--export", "--seed", "--diagram", "--json"},
-    "cost": {"specs", "--body", "--diagram", "--json"},
+    "cost": {
+        "specs",
+        "--body",
+        "--diagram",
+        "--measure",
+        "--batch",
+        "--device",
+        "--precision",
+        "--threads",
+        "--seconds",
+        "--json",
+    },
     "doctor": {"--machine", "--python", "--key", "--json"},
     "report": {"folder"},
     "schema": {"kind"},
     "search": {"file", "--out", "--trials", "--engine", "--set", "--dry-run", "--resume", "--json"},
     "status": {"folder", "--json"},
+    "train": {
+        "spec",
+        "--data",
+        "--recipe",
+        "--set",
+        "--seed",
+        "--out",
+        "--device",
+        "--processes",
+        "--every",
+        "--resume",
+        "--json",
+    },
     "watch": {"folder", "--every"},
     "zoo": {"name", "--family", "--stride", "--max-params", "--markdown", "--json"},
 }

@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import functools
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from ..errors import StemlabError
 from ..spec import AugmentSpec, DataSpec
+from ..spec.base import pair
+from ..spec.data import FOLDER
+from . import contents
+from .cache import Arrays
 from .digits import load_digits
+from .folder import survey
+from .fractals import fractals
+from .images import BadImage, open_rgb
 from .split import MemoryPart, Splits
+from .stream import CROP, Source, StreamPart
 
 
 def load(spec: DataSpec, device: str = "cpu", augment: AugmentSpec | None = None) -> Splits:
-    """Return the parts of a data set, for a model that trains on this device, on images varied as `augment` says."""
-    found = load_digits(spec, device)
+    """Return the parts of a data set, for a model that trains on this device; `augment` varies the training part."""
+    if spec.on_disk:
+        source, places = _on_disk(spec)
+        size = pair(spec.image_size)
+        return Splits(
+            StreamPart(source, places["train"], size, device, augment),
+            StreamPart(source, places["validation"], size, device),
+            StreamPart(source, places["test"], size, device),
+            {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, "crop_pct": CROP, "interpolation": "bicubic"},
+        )
+    found = load_fractals(spec, device) if spec.name == "fractals" else load_digits(spec, device)
     if augment is not None and isinstance(found.train, MemoryPart):
         return replace(found, train=replace(found.train, augment=augment))
     return found
@@ -20,3 +47,52 @@ def load(spec: DataSpec, device: str = "cpu", augment: AugmentSpec | None = None
 def forget() -> None:
     """Let go of the sets that are kept in memory from one trial to the next."""
     load_digits.cache_clear()
+    load_fractals.cache_clear()
+    _on_disk.cache_clear()
+
+
+@functools.lru_cache(maxsize=2)
+def load_fractals(spec: DataSpec, device: str = "cpu") -> Splits:
+    """Return fractals, normalised by the training part's mean and deviation."""
+    raw = fractals(spec)
+    images, labels = torch.from_numpy(raw["images"]).to(device), torch.from_numpy(raw["labels"])
+    mean, square = raw["moments"][raw["train"]].mean(axis=0).tolist()
+    deviation = math.sqrt(square - mean**2)
+
+    def part(name: str) -> MemoryPart:
+        places = torch.from_numpy(raw[name])
+        return MemoryPart(images, labels[places].to(device), places.to(device), mean, deviation)
+
+    seen = {"mean": (mean,) * 3, "std": (deviation,) * 3, "crop_pct": 1.0, "interpolation": "bilinear"}
+    return Splits(part("train"), part("validation"), part("test"), seen)
+
+
+@functools.lru_cache(maxsize=2)
+def _on_disk(spec: DataSpec) -> tuple[Source, Arrays]:
+    """Return the images of a set and the places of its parts; StemlabError where it is not the one of the spec."""
+    if spec.name.startswith(FOLDER):
+        found = survey(spec.name)
+        contents.check(spec, found.contents)
+        return Files(found.root, found.names, found.labels), found.parts(spec)
+    from .timm_sets import read
+
+    images = read(spec.name)
+    contents.check(spec, images.contents)
+    return images, images.parts(spec)
+
+
+@dataclass(frozen=True)
+class Files:
+    """The images of a folder by their places: their names below `root`, and their classes."""
+
+    root: Path
+    names: tuple[str, ...]
+    labels: NDArray[np.int64]
+
+    def image(self, place: int) -> Image.Image:
+        """Return an image in three bytes a pixel."""
+        path = self.root / self.names[place]
+        try:
+            return open_rgb(path)
+        except BadImage as bad:
+            raise StemlabError(f"{path}: {bad}, though it was an image when the study was made") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -36,11 +36,13 @@ class MemoryPart:
     """Images in the memory of the device that trains: float (n, 3, H, W), normalised, or bytes of grey (n, H, W).
 
     Bytes become normalised floats as they are asked for, by `mean` and `deviation` (in units of the whole range); what
-    is float already has been normalised by them. `augment` says how the images are varied where seeds are given.
+    is float already has been normalised by them. The part has the images at `places`, all of them unless given, with
+    the `labels` of those. `augment` says how the images are varied where seeds are given.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
+    places: torch.Tensor | None = None
     mean: float = 0.0
     deviation: float = 1.0
     augment: AugmentSpec | None = None
@@ -55,7 +57,7 @@ class MemoryPart:
 
     def take(self, chosen: torch.Tensor) -> Batch:
         """Return images (*chosen.shape, 3, H, W) and labels of places in any shape, which are on the same device."""
-        images = self.images[chosen]
+        images = self.images[chosen if self.places is None else self.places[chosen]]
         if images.dtype == torch.uint8:
             images = ((images.float() / 255 - self.mean) / self.deviation).unsqueeze(-3)
             images = images.expand(*chosen.shape, 3, *images.shape[-2:])
@@ -85,3 +87,5 @@ class Splits:
     train: Part
     validation: Part
     test: Part
+    preprocessing: dict[str, Any]
+    """How an image becomes what the model sees, in the words of timm's pretrained_cfg: mean, std, crop_pct."""

@@ -30,7 +30,9 @@ def main(arguments: Sequence[str], end: Callable[[], None] = _exit, silence: flo
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints goes to the log, not into the protocol
     tasks: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(tasks, end, silence), daemon=True).start()
+    # What is forked from here closes sys.stdin, and would wait for ever for one that another thread reads.
+    orders, sys.stdin = sys.stdin, open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    threading.Thread(target=_listen, args=(orders, tasks, end, silence), daemon=True).start()
 
     from ..spec import Order
     from .work import perform, prepare
@@ -44,11 +46,11 @@ def main(arguments: Sequence[str], end: Callable[[], None] = _exit, silence: flo
         _send(events, end, {"event": "record", "record": json.loads(record.to_json())})
 
 
-def _listen(tasks: queue.SimpleQueue[str], end: Callable[[], None], silence: float | None) -> None:
+def _listen(orders: TextIO, tasks: queue.SimpleQueue[str], end: Callable[[], None], silence: float | None) -> None:
     heard = threading.Event()
     if silence is not None:
         threading.Thread(target=_watch, args=(heard, end, silence), daemon=True).start()
-    for line in sys.stdin:
+    for line in orders:
         heard.set()
         if line.strip():
             tasks.put(line)

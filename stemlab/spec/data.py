@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, Strict, model_validator
 
 from ..errors import nearest, short
 from .base import Number, Pair, PositiveInt, Seed, Spec, relation_error, spec_error
@@ -23,6 +23,9 @@ OF_TIMM = ("torch/", "hfds/", "wds/", "tfds/")
 """What the names of the sets begin with that timm reads."""
 
 
+Images = Annotated[int, Strict(), Field(gt=0, le=2**40)]
+
+
 class Contents(Spec):
     """What a set on disk was found to hold: the images that can be read, of each of its parts.
 
@@ -31,9 +34,9 @@ class Contents(Spec):
     """
 
     classes: PositiveInt
-    train: PositiveInt
-    validation: PositiveInt | None = None
-    test: PositiveInt | None = None
+    train: Images
+    validation: Images | None = None
+    test: Images | None = None
     listing: str
 
 
@@ -80,7 +83,8 @@ class DataSpec(Spec):
 
     def _check_parts(self) -> None:
         for name, images in zip(("validation", "test"), self.part_sizes[1:], strict=True):
-            if images < self.class_count:
+            # An own part that lacks a class is what it is; what is split off shall have all of them.
+            if images < self.class_count and getattr(self._found, name) is None:
                 share = getattr(self, name)
                 raise relation_error(
                     f"{name} (={share:g}) leaves {images} images for {self.class_count} classes in that part",

@@ -12,7 +12,6 @@ import os
 import sys
 import threading
 import traceback
-from pathlib import Path
 from typing import IO, Any
 
 import torch
@@ -21,18 +20,20 @@ import torch.distributed as dist
 from ..spec import Order
 from .process import settle
 from .ranks import Ranks
-from .trial import Training
+from .trial import Saving, Training
 
 
 def main() -> None:
     """Be one of the processes."""
     rank, count = int(sys.argv[1]), int(sys.argv[2])
     kind, meeting, micro = sys.argv[3], sys.argv[4], int(sys.argv[5])
-    keep = Path(sys.argv[6]) if len(sys.argv) > 6 else None
+    saving = Saving.from_json(sys.argv[6]) if len(sys.argv) > 6 else None
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints goes to the log, not among the events
     order = Order.model_validate(json.loads(sys.stdin.readline()))
-    threading.Thread(target=_wait_for_the_end, daemon=True).start()
+    # What is forked from here closes sys.stdin, and would wait for ever for one that another thread reads.
+    parent, sys.stdin = sys.stdin, open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    threading.Thread(target=_wait_for_the_end, args=(parent,), daemon=True).start()
     settle()
     try:
         if kind == "cuda":
@@ -42,7 +43,7 @@ def main() -> None:
         )
         device = f"cuda:{rank}" if kind == "cuda" else "cpu"
         progress = (lambda row: _send(events, {"event": "epoch", "row": row})) if rank == 0 else None
-        training = Training(order, progress, device, keep, Ranks(rank, count))
+        training = Training(order, progress, device, saving, Ranks(rank, count))
         record = training.run(micro or None)
         if rank == 0:
             _send(events, {"event": "record", "record": json.loads(record.to_json())})
@@ -53,8 +54,8 @@ def main() -> None:
     os._exit(0)  # whatever the others do: a process group that is left in good order waits for them
 
 
-def _wait_for_the_end() -> None:
-    sys.stdin.read()
+def _wait_for_the_end(parent: IO[str]) -> None:
+    parent.read()
     os._exit(0)
 
 

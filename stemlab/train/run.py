@@ -75,7 +75,7 @@ class Run:
     def epoch(self, after_step: Callable[[], None] | None = None) -> float:
         """Train one pass, the incomplete last batch left out, or what is left of it; return the mean loss.
 
-        `after_step` is called behind each update, and may ask for the `state`.
+        `after_step` is called behind each update; before the last one it may ask for the `state`.
         """
         chosen, seeds = self._draw()
         self.model.train()
@@ -85,9 +85,10 @@ class Run:
         with matmuls(self.spec):
             for _ in range(self.step, self.steps):
                 self.total += self._update(islice(batches, self.batches))
-                if after_step is not None and self.step < self.steps:
+                if self.step == self.steps:
+                    self.step = 0
+                if after_step is not None:
                     after_step()
-        self.step = 0
         for model in (self.model, self.ema):
             if model is not None:
                 self.ranks.agree(model)
@@ -98,11 +99,11 @@ class Run:
         if self.step == 0:
             self.epochs += 1
             self.total = torch.zeros_like(self.total)
-            self._order_before = self.order.get_state()
         own = np.random.SeedSequence((self.seed, self.epochs, self.ranks.rank))
         first, *seeds = own.generate_state(1 + self.steps * self.batches, np.uint64).tolist()
         if self.step == 0:
             torch.manual_seed(first)
+        self._order_before = self.order.get_state()
         order = torch.randperm(len(self.part), generator=self.order)
         if self.spec.augment is not None and self.spec.augment.repeats is not None:
             order = order.repeat_interleave(self.spec.augment.repeats)

@@ -15,6 +15,7 @@ from ...records import StudyFolder
 from ...spec import AblationSpec
 from ...spec.files import Document, validate
 from .. import manifest as manifests
+from ..data import data_section
 from ..numbers import count
 from ..sections import Section
 from ..tables import Table
@@ -63,7 +64,7 @@ def gather(folder: StudyFolder, document: Document) -> Content:
         question=study.question or "",
         answer=tuple(answer(found)),
         notes=tuple(_notes(found, plan.total)),
-        sections=tuple(section for section in sections.all() if not section.empty),
+        sections=tuple(each for each in (*sections.all(), data_section(folder)) if not each.empty),
         study=(folder.path / "study.yaml").read_text(encoding="utf-8"),
         manifest=manifests.lines(manifest),
         commands=_commands(folder, finished, bool((found.frame["status"] == "failed").any())),

@@ -22,6 +22,7 @@ from ...importance import importance
 from ...records import StudyFolder, TrialRecord
 from ...spec import Objective, SearchSpec
 from .. import svg
+from ..data import data_section
 from ..forest import Estimate, forest
 from ..numbers import GAP, count, number, percent, quantity
 from ..sections import Picture, Section
@@ -75,6 +76,7 @@ def sections(folder: StudyFolder, study: SearchSpec, records: list[TrialRecord])
         _importance(study, values, records),
         _ended(study, latest(records)),
         _screen(folder, study, records),
+        data_section(folder),
     )
     return tuple(section for section in made if not section.empty)
 

@@ -1,0 +1,26 @@
+"""What is drawn at random while images are varied follows from a seed alone, and disturbs no other draws."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+@contextmanager
+def seeded(seed: tuple[int, ...], device: torch.device | None = None) -> Iterator[None]:
+    """Seed the generators of Python, numpy and torch (and of a GPU); have them behind it as they were before."""
+    first, second, third = np.random.SeedSequence(seed).generate_state(3, np.uint32).tolist()
+    before = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else []):
+        random.seed(first)
+        np.random.seed(second)
+        torch.manual_seed(third)
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
