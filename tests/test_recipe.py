@@ -201,6 +201,8 @@ def test_falling_schedules_begin_at_the_rate_and_end_at_the_least(schedule):
         ({"optimizer": "adamW"}, "adamw"),
         ({"preset": "vitc"}, "unknown preset 'vitc'"),
         ({"augment": {"auto": "rand-q9"}}, "unknown policy 'rand-q9'"),
+        ({"augment": {"auto": "rnd-m9"}}, "unknown policy 'rnd-m9'"),
+        ({"augment": {"auto": "x"}}, "unknown policy 'x'"),
         ({"augment": {"auto": "original", "color_jitter": 0.4}}, "which varies colours itself"),
         ({"augment": {"mixup": 0.8, "cutmix_share": 0.5}}, "for mixup and cutmix together"),
     ],
@@ -297,7 +299,7 @@ def test_the_mean_of_the_weights_is_what_is_judged():
     assert same(found.judged.state_dict(), weights(found))  # as long as it warms up
     expected, seen = weights(found), []
     found.epoch(lambda: seen.append(weights(found)))
-    for step in [*seen, weights(found)]:
+    for step in seen:
         # The first update behind the warm-up is taken whole, as timm does.
         whole = {n for n, v in step.items() if step is seen[0] or not v.is_floating_point()}
         expected = {n: v if n in whole else 0.75 * expected[n] + 0.25 * v for n, v in step.items()}

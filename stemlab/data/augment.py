@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,25 +19,11 @@ from timm.data.random_erasing import RandomErasing
 from torch.nn import functional as F
 
 from ..spec import AugmentSpec
+from .drawn import seeded
 
 _ASPECT = (3 / 4, 4 / 3)  # of a random crop, as in timm and torchvision
 _TRIES = 10
 _GREY = (0.2989, 0.587, 0.114)
-
-
-@contextlib.contextmanager
-def drawing(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw from `seed` inside, whichever library draws (random, numpy, torch), and leave its generator as it was."""
-    python, numbers = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numbers)
 
 
 def varied(
@@ -50,7 +34,7 @@ def varied(
     They are normalised by `mean` and `deviation`, both before and after: in between colours are from 0 to 1. Mixing and
     repeats are of a batch and of an epoch, and not done here.
     """
-    with drawing(seed, images.device):
+    with seeded((seed,), images.device):
         if spec.crop is not None:
             images = _cropped(images, *spec.crop)
         if spec.flip:
@@ -119,16 +103,20 @@ def _policy(name: str, size: int, fill: int) -> Callable[[Image.Image], Image.Im
         made = augment_and_mix_transform(name, {**common, "translate_pct": 0.3})
     else:
         made = auto_augment_transform(name, common)
-    return mended(made)
+    policy: Callable[[Image.Image], Image.Image] = mended(made)
+    return policy
 
 
-def mended(policy: Any) -> Callable[[Image.Image], Image.Image]:
-    """Return timm's policy so that it posterises to no bits at all where it draws that: Pillow refuses to since 13."""
-    for step in getattr(policy, "ops", None) or policy.policy:
+def mended(transform: Any) -> Any:
+    """Return timm's policy so that it posterises to no bits at all where it draws that: Pillow refuses to since 13.
+
+    What is no policy of timm's is returned as it is.
+    """
+    for step in getattr(transform, "ops", None) or getattr(transform, "policy", []):
         for operation in step if isinstance(step, list) else [step]:
             if operation.aug_fn is posterize:
                 operation.aug_fn = _posterised
-    return policy  # type: ignore[no-any-return]
+    return transform
 
 
 def _posterised(picture: Image.Image, bits: int, **options: Any) -> Image.Image:
