@@ -19,20 +19,22 @@ from timm.data.random_erasing import RandomErasing
 from torch.nn import functional as F
 
 from ..spec import AugmentSpec
-from .drawn import drawing
+from .drawn import seeded
 
 _ASPECT = (3 / 4, 4 / 3)  # of a random crop, as in timm and torchvision
 _TRIES = 10
 _GREY = (0.2989, 0.587, 0.114)
 
 
-def varied(images: torch.Tensor, spec: AugmentSpec, seed: int, mean: float = 0.0, deviation: float = 1.0) -> Any:
+def varied(
+    images: torch.Tensor, spec: AugmentSpec, seed: int, mean: float = 0.0, deviation: float = 1.0
+) -> torch.Tensor:
     """Return images (n, 3, H, W) varied, each in its own way, in timm's order; what is drawn follows from the seed.
 
     They are normalised by `mean` and `deviation`, both before and after: in between colours are from 0 to 1. Mixing and
     repeats are of a batch and of an epoch, and not done here.
     """
-    with drawing((seed,), images.device):
+    with seeded((seed,), images.device):
         if spec.crop is not None:
             images = _cropped(images, *spec.crop)
         if spec.flip:
@@ -101,16 +103,20 @@ def _policy(name: str, size: int, fill: int) -> Callable[[Image.Image], Image.Im
         made = augment_and_mix_transform(name, {**common, "translate_pct": 0.3})
     else:
         made = auto_augment_transform(name, common)
-    return mended(made)
+    policy: Callable[[Image.Image], Image.Image] = mended(made)
+    return policy
 
 
-def mended(policy: Any) -> Callable[[Image.Image], Image.Image]:
-    """Return timm's policy so that it posterises to no bits at all where it draws that: Pillow refuses to since 13."""
-    for step in getattr(policy, "ops", None) or policy.policy:
+def mended(transform: Any) -> Any:
+    """Return timm's policy so that it posterises to no bits at all where it draws that: Pillow refuses to since 13.
+
+    What is no policy of timm's is returned as it is.
+    """
+    for step in getattr(transform, "ops", None) or getattr(transform, "policy", []):
         for operation in step if isinstance(step, list) else [step]:
             if operation.aug_fn is posterize:
                 operation.aug_fn = _posterised
-    return policy  # type: ignore[no-any-return]
+    return transform
 
 
 def _posterised(picture: Image.Image, bits: int, **options: Any) -> Image.Image:

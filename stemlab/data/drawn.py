@@ -11,7 +11,7 @@ import torch
 
 
 @contextmanager
-def drawing(seed: tuple[int, ...], device: torch.device | None = None) -> Iterator[None]:
+def seeded(seed: tuple[int, ...], device: torch.device | None = None) -> Iterator[None]:
     """Draw from `seed` inside, whichever library draws (random, numpy, torch), and leave its generator as it was."""
     first, second, third = np.random.SeedSequence(seed).generate_state(3, np.uint32).tolist()
     before = random.getstate(), np.random.get_state()
