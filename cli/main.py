@@ -11,7 +11,7 @@ import typer
 
 from stemlab.errors import StemlabError
 
-from . import ablate, build, cost, doctor, report, schema, search, status, watch, zoo
+from . import ablate, build, cost, doctor, report, schema, search, status, train, watch, zoo
 from .output import complain
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (search, ablate, status, watch, report, build, cost, zoo, schema, doctor):
+for command in (search, ablate, train, status, watch, report, build, cost, zoo, schema, doctor):
     app.command(command.NAME)(command.run)
 
 

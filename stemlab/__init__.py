@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .errors import EngineError, InfeasibleError, SpecError, StemlabError, StudyError
     from .matching import MatchResult
     from .running import ablate, search
+    from .single import train_model
     from .spec import (
         AblationSpec,
         BodySpec,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _HOMES = {
     **dict.fromkeys(("attach", "build", "build_stem", "cost", "diagram", "load", "match"), ".api"),
     **dict.fromkeys(("ablate", "search"), ".running"),
+    "train_model": ".single",
     **dict.fromkeys(("EngineError", "InfeasibleError", "SpecError", "StemlabError", "StudyError"), ".errors"),
     **dict.fromkeys(("AblationSpec", "BodySpec", "DataSpec", "MatchSpec", "ModelSpec"), ".spec"),
     **dict.fromkeys(("SearchSpec", "StemSpec", "TrainSpec"), ".spec"),
@@ -78,6 +80,7 @@ __all__ = [
     "match",
     "register_layer",
     "search",
+    "train_model",
     "zoo",
 ]
 

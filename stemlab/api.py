@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 Source = str | os.PathLike[str] | dict[str, Any] | ModelSpec
 
 
+def load_document(source: Source) -> tuple[Document, Location]:
+    """Return the document that gives a model, and where in it the model stands."""
+    model, document, path = _read(source)
+    return (Document(model.canonical(), document.source), ()) if document.data is None else (document, path)
+
+
 def load(source: Source) -> ModelSpec:
     """Return the ModelSpec that a path (YAML, JSON or a folder made by `stemlab build --out`), dict or zoo name gives.
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 import filelock
 
-from .errors import StemlabError, StudyError, short
+from .errors import SpecError, StemlabError, StudyError, short
 from .spec import TrialSpec
 from .spec.files import dump_json, dump_yaml, read, write_text
 
@@ -112,6 +112,9 @@ def _is_record(line: bytes) -> bool:
 class StudyFolder:
     """`runs/<name>/`: study.yaml, manifest.json, records.jsonl, trials/<digest>/, best.json and the reports."""
 
+    document = "study.yaml"
+    what = "study"
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.recovered: str | None = None
@@ -135,29 +138,32 @@ class StudyFolder:
             lock = filelock.FileLock(self.path / ".lock", mode=0o644)
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise StudyError(f"{self.path}: another study is writing to this folder; use another --out") from None
+            raise StudyError(f"{self.path}: another {self.what} is writing to this folder; use another --out") from None
         except OSError as error:
             raise StudyError(f"{self.path}: cannot be written to: {error.strerror}") from None
         self._lock = lock
         try:
             self._claim(study, resume)
             if extended is not None and extended != study:
-                write_text(self.path / "study.yaml", dump_yaml(extended))
+                write_text(self.path / self.document, dump_yaml(extended))
         except BaseException:
             self.close()
             raise
 
     def _claim(self, study: dict[str, Any], resume: bool) -> None:
-        written = self.path / "study.yaml"
+        written = self.path / self.document
         if written.exists():
             if read(written).data != json.loads(json.dumps(study)):
-                raise StudyError(f"{written}: the folder holds another study; use another --out, or its own study file")
+                raise StudyError(
+                    f"{written}: the folder holds another {self.what}; use another --out, or its own {self.what} file"
+                )
             if not resume:
                 raise StudyError(
-                    f"{self.path}: the study was started before; use --resume to go on, or another --out to start again"
+                    f"{self.path}: the {self.what} was started before; use --resume to go on, or another --out to "
+                    "start again"
                 )
         elif self.records_file.exists():
-            raise StudyError(f"{self.records_file}: there are records but no study.yaml; use another --out")
+            raise StudyError(f"{self.records_file}: there are records but no {self.document}; use another --out")
         else:
             write_text(written, dump_yaml(study))
         self._mend()
@@ -204,7 +210,7 @@ class StudyFolder:
         self._write_trial(record)
 
     def _write_trial(self, record: TrialRecord) -> None:
-        folder = self.path / "trials" / record.trial
+        folder = self._folder_of(record)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -217,6 +223,9 @@ class StudyFolder:
             write_text(folder / "curve.csv", text.getvalue())
         if record.error:
             write_text(folder / "log", record.error + "\n")
+
+    def _folder_of(self, record: TrialRecord) -> Path:
+        return self.path / "trials" / record.trial
 
     def records(self) -> list[TrialRecord]:
         """Return all whole records in the order they were written."""
@@ -259,3 +268,25 @@ class StudyFolder:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+
+class TrainingFolder(StudyFolder):
+    """`runs/<name>/` of a single training: trial.yaml, its record, curve.csv, and the model as timm reads it."""
+
+    document = "trial.yaml"
+    what = "training"
+
+    def _folder_of(self, record: TrialRecord) -> Path:
+        return self.path
+
+
+def folder_for(name: str, out: str | os.PathLike[str] | None, taken_up: bool) -> Path:
+    """Return `out`, or the first of runs/<name>, runs/<name>-2, ... that is free; if taken up the one before it."""
+    if out is not None:
+        if not os.fspath(out).strip():
+            raise SpecError("out (--out) is empty; expected the path of a folder")
+        return Path(out)
+    number, folder, before = 1, Path("runs") / name, None
+    while folder.exists():
+        number, folder, before = number + 1, Path("runs") / f"{name}-{number + 1}", folder
+    return before if taken_up and before is not None else folder

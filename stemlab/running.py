@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from .candidate import Candidates
 from .errors import SpecError, StemlabError, StudyError
-from .records import StudyFolder, TrialRecord
+from .records import StudyFolder, TrialRecord, folder_for
 from .space import is_hole
 from .spec import AblationSpec, DataSpec, SearchSpec, StudySpec, TrainSpec
 from .spec.files import Document, override, read, validate
@@ -110,7 +110,7 @@ def search(
     candidates.require_feasible()
     tuners.require(study.search.tuner)
     settings = study.search
-    with _Run(study, _folder(study.name, out, resume), resume, reporter) as run:
+    with _Run(study, folder_for(study.name, out, resume), resume, reporter) as run:
         runner = run.start(settings.concurrency * settings.trials_each)
         proposer = TunerProposer(candidates)
         if settings.screen is None:
@@ -152,7 +152,7 @@ def ablate(
         raise SpecError(f"add_seeds (--add-seeds) must be a whole number, 0 or more, got {add_seeds!r}")
     plan = load_ablation(source, changes, None if reporter is None else reporter.note)
     taken_up = resume or add_seeds > 0
-    folder = _folder(plan.study.name, out, taken_up)
+    folder = folder_for(plan.study.name, out, taken_up)
     if add_seeds and not (folder / "study.yaml").exists():
         raise StudyError(f"{folder}: there is no study to add seeds to; run it first, or name its folder (--out)")
     before = _with_seeds(plan.study, _seeds_in(folder, plan.study)) if taken_up else plan.study
@@ -190,18 +190,6 @@ def _seeds_in(folder: Path, study: AblationSpec) -> tuple[int, ...]:
 
 def _with_seeds(study: AblationSpec, seeds: tuple[int, ...]) -> AblationSpec:
     return study.replace(ablate=study.ablate.replace(seeds=seeds))
-
-
-def _folder(name: str, out: str | os.PathLike[str] | None, taken_up: bool) -> Path:
-    """Return `out`, or the first of runs/<name>, runs/<name>-2, ... that is free; if taken up the one before it."""
-    if out is not None:
-        if not os.fspath(out).strip():
-            raise SpecError("out (--out) is empty; expected the path of a folder")
-        return Path(out)
-    number, folder, before = 1, Path("runs") / name, None
-    while folder.exists():
-        number, folder, before = number + 1, Path("runs") / f"{name}-{number + 1}", folder
-    return before if taken_up and before is not None else folder
 
 
 class _Run:

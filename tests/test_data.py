@@ -73,6 +73,64 @@ def test_where_nothing_can_be_kept_it_is_made_each_time(fresh):
     assert same(*made)
 
 
+def test_what_one_changes_others_do_not_see(fresh):
+    first, other = scans(SPEC), scans(SPEC)
+    mine = [scans(SPEC) for _ in range(2)]
+    mine[0]["images"][:] = 99
+    assert same(first, other)
+    assert same(mine[1], other)
+    assert same(scans(SPEC), other)
+
+
+def test_several_kinds_of_arrays_are_kept_together(fresh):
+    made = {
+        "odd": np.arange(7, dtype=np.uint8),
+        "none": np.zeros((0, 3), np.float32),
+        "turned": np.arange(6.0).reshape(2, 3).T,
+        "whole": np.arange(3),
+        "whether": np.array([True, False]),
+    }
+    cache.kept("kinds", lambda: made)
+    found = cache.kept("kinds", lambda: pytest.fail("made again"))
+    assert same(found, made)
+    assert all(found[name].dtype == made[name].dtype for name in made)
+
+
+def test_one_process_makes_what_others_wait_for(fresh, tmp_path):
+    program = (
+        "import sys, time, numpy as np; from stemlab.data.cache import kept\n"
+        "def make():\n"
+        "    open(sys.argv[1], 'a').write('made ')\n"
+        "    time.sleep(2)\n"
+        "    return {'a': np.arange(3)}\n"
+        "print(kept('slow', make)['a'])"
+    )
+    note = tmp_path / "note"
+    command = [sys.executable, "-c", program, str(note)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [process.communicate(timeout=120)[0] for process in running] == ["[0 1 2]\n"] * 3
+    assert note.read_text() == "made "
+
+
+def test_a_large_set_is_in_memory_once(fresh):
+    """It is made into memory, written from there, and read without a copy: all processes have the file's pages."""
+    program = (
+        "import numpy as np, psutil, resource; from stemlab.data.cache import kept\n"
+        "def own():\n"
+        "    memory = psutil.Process().memory_info()\n"
+        "    return memory.rss - memory.shared\n"
+        "most = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = own(), most()\n"
+        "kept('large', lambda: {'a': np.ones((300, 1000, 1000), np.uint8)})\n"
+        "print(own() - before[0], most() - before[1])"
+    )
+    for most_own, most_ever in ((450e6, 450e6), (50e6, 350e6)):
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        own, ever = map(int, done.stdout.split())
+        assert own < most_own
+        assert ever < most_ever
+
+
 def test_who_finds_the_scans_kept_needs_no_scikit_learn():
     """A worker is ready to train a second and a half sooner."""
     expected = load_digits(SPEC).validation

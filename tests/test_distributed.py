@@ -17,7 +17,7 @@ from stemlab.engine.slots import PROCESSES
 from stemlab.engine.work import perform, train
 from stemlab.errors import StemlabError
 from stemlab.spec import LatencySpec, Order
-from stemlab.train import run_distributed, team
+from stemlab.train import Saving, run_distributed, team
 from stemlab.train.ranks import Ranks
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 def together(spec, keep=None, progress=None, **order):
     rows = []
     order = Order(trial=spec, **order)
-    record = run_distributed(order, progress or rows.append, 2, keep, device="cpu")
+    record = run_distributed(order, progress or rows.append, 2, Saving(keep) if keep else None, device="cpu")
     return record, [row["epoch"] for row in rows]
 
 

@@ -110,7 +110,7 @@ LAYERS = [
     ("probes",),
     ("train", "report"),
     ("engine",),
-    ("api", "running", "status", "study", "timm_models"),
+    ("api", "running", "single", "status", "study", "timm_models"),
 ]
 
 
@@ -222,6 +222,19 @@ COMMANDS = {
     "schema": {"kind"},
     "search": {"file", "--out", "--trials", "--engine", "--set", "--dry-run", "--resume", "--json"},
     "status": {"folder", "--json"},
+    "train": {
+        "spec",
+        "--data",
+        "--recipe",
+        "--set",
+        "--seed",
+        "--out",
+        "--device",
+        "--processes",
+        "--every",
+        "--resume",
+        "--json",
+    },
     "watch": {"folder", "--every"},
     "zoo": {"name", "--family", "--stride", "--max-params", "--markdown", "--json"},
 }

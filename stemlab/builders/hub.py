@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,13 @@ def name_first_conv(model: Any) -> None:
             known["first_conv"] = path
 
 
-def save(model: nn.Module, spec: ModelSpec, folder: Path) -> None:
-    """Write model.safetensors and config.json into a folder: timm's config, and our spec, body, match and cost."""
+def save(model: Any, spec: ModelSpec, folder: Path, preprocessing: Mapping[str, Any] | None = None) -> None:
+    """Write model.safetensors and config.json into a folder: timm's config, and our spec, body, match and cost.
+
+    `preprocessing` is that of the images it was trained on, in the words of timm's pretrained_cfg.
+    """
+    if preprocessing:
+        model.pretrained_cfg = {**model.pretrained_cfg, **preprocessing}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

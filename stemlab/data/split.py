@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -71,3 +71,5 @@ class Splits:
     train: Part
     validation: Part
     test: Part
+    preprocessing: dict[str, Any]
+    """How an image becomes what the model sees, in the words of timm's pretrained_cfg: mean, std, crop_pct."""

@@ -41,12 +41,12 @@ def prepare(name: str = TRAIN) -> Work:
 
 def train(order: Order, progress: Progress, keep: Path | None = None, device: str | None = None) -> TrialRecord:
     """Train the model of an order, in as many processes as the environment says (slots.Slot)."""
-    from ..train import run_distributed, run_trial
+    from ..train import Saving, run_distributed, run_trial
 
     processes = int(os.environ.get(PROCESSES, "1"))
     try:
         if processes > 1:
-            return run_distributed(order, progress, processes, keep)
+            return run_distributed(order, progress, processes, Saving(keep) if keep else None)
         return run_trial(order.trial, progress, device, until=order.until, floor=order.floor, keep=keep)
     finally:
         if os.environ.get(SHARED) == "1":

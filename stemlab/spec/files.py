@@ -6,6 +6,7 @@ twice is an error.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -346,18 +347,27 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: to a temporary file beside it, then renamed. StemlabError where it cannot."""
+    """Write a file whole or not at all. StemlabError where it cannot be written."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a new, empty file beside `path`; once it is written and nothing failed, it takes the place of `path`.
+
+    StemlabError where it cannot be written.
+    """
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            file.write(content)
-            file.flush()
+            temporary = Path(file.name)
+            yield temporary
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        temporary.chmod(0o644)
+        temporary.replace(path)
     except OSError as error:
         raise StemlabError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
+        if temporary:
+            temporary.unlink(missing_ok=True)

@@ -2,6 +2,6 @@
 
 from .process import settle
 from .team import run_distributed
-from .trial import run_trial
+from .trial import Saving, Training, run_trial
 
-__all__ = ["run_distributed", "run_trial", "settle"]
+__all__ = ["Saving", "Training", "run_distributed", "run_trial", "settle"]

@@ -12,7 +12,6 @@ import os
 import sys
 import threading
 import traceback
-from pathlib import Path
 from typing import IO, Any
 
 import torch
@@ -21,14 +20,14 @@ import torch.distributed as dist
 from ..spec import Order
 from .process import settle
 from .ranks import Ranks
-from .trial import Training
+from .trial import Saving, Training
 
 
 def main() -> None:
     """Be one of the processes."""
     rank, count = int(sys.argv[1]), int(sys.argv[2])
     kind, meeting, micro = sys.argv[3], sys.argv[4], int(sys.argv[5])
-    keep = Path(sys.argv[6]) if len(sys.argv) > 6 else None
+    saving = Saving.from_json(sys.argv[6]) if len(sys.argv) > 6 else None
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints goes to the log, not among the events
     order = Order.model_validate(json.loads(sys.stdin.readline()))
@@ -44,7 +43,7 @@ def main() -> None:
         )
         device = f"cuda:{rank}" if kind == "cuda" else "cpu"
         progress = (lambda row: _send(events, {"event": "epoch", "row": row})) if rank == 0 else None
-        training = Training(order, progress, device, keep, Ranks(rank, count))
+        training = Training(order, progress, device, saving, Ranks(rank, count))
         record = training.run(micro or None)
         if rank == 0:
             _send(events, {"event": "record", "record": json.loads(record.to_json())})

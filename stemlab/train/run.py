@@ -59,7 +59,7 @@ class Run:
     def epoch(self, after_step: Callable[[], None] | None = None) -> float:
         """Train one pass, the incomplete last batch left out, or what is left of it; return the mean loss.
 
-        `after_step` is called behind each update, and may ask for the `state`.
+        `after_step` is called behind each update; before the last one it may ask for the `state`.
         """
         chosen, seeds = self._draw()
         self.model.train()
@@ -80,9 +80,10 @@ class Run:
             self.images += self.batch
             self.schedule.step_update(self.updates)
             self.total += loss
-            if after_step is not None and self.step < self.steps:
+            if self.step == self.steps:
+                self.step = 0
+            if after_step is not None:
                 after_step()
-        self.step = 0
         self.ranks.agree(self.model)
         return float(self.total) / self.steps
 
@@ -91,11 +92,11 @@ class Run:
         if self.step == 0:
             self.epochs += 1
             self.total = torch.zeros_like(self.total)
-            self._order_before = self.order.get_state()
         own = np.random.SeedSequence((self.seed, self.epochs, self.ranks.rank))
         first, *seeds = own.generate_state(1 + self.steps, np.uint64).tolist()
         if self.step == 0:
             torch.manual_seed(first)
+        self._order_before = self.order.get_state()
         order = torch.randperm(len(self.part), generator=self.order)
         return order[: self.steps * self.batch].split(self.batch), seeds
 

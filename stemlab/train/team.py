@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,14 +19,14 @@ from ..errors import StemlabError
 from ..records import TrialRecord
 from ..spec import Order
 from .run import full_batch
-from .trial import Progress
+from .trial import Progress, Saving
 
 _MODULE = "stemlab.train.distributed"
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 
 def run_distributed(
-    order: Order, progress: Progress | None, processes: int, keep: Path | None = None, device: str | None = None
+    order: Order, progress: Progress | None, processes: int, saving: Saving | None = None, device: str | None = None
 ) -> TrialRecord:
     """Run an order in several processes and return its record, as `run_trial` does in one; StemlabError if one dies.
 
@@ -38,10 +37,11 @@ def run_distributed(
     batch = full_batch(order.trial)
     if batch < processes:
         raise StemlabError(f"train.batch_size (={batch}) is less than one image for each of {processes} GPUs")
+    kept = [saving.to_json()] if saving else []
     micro = 0  # as many at a time as there are, or as the kept state says
     while True:
         with tempfile.TemporaryDirectory(prefix="stemlab-") as folder, _Team(processes) as team:
-            outcome = team.run(order, progress, [device, f"{folder}/meet", str(micro), *([str(keep)] if keep else [])])
+            outcome = team.run(order, progress, [device, f"{folder}/meet", str(micro), *kept])
         if isinstance(outcome, TrialRecord):
             return outcome
         if outcome == 1:

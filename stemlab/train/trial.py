@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..builders import build_model
+from ..builders.hub import save
 from ..data.load import load
 from ..errors import StemlabError
 from ..matching import match
@@ -26,6 +30,31 @@ from .run import JUDGED, Run, evaluate, full_batch
 from .stopping import divergence, shortfall
 
 Progress = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What a training leaves on the disk beside its record.
+
+    `folder`: where its state is kept for as long as it may be gone on with. `every`: the state is kept once so many
+    seconds have passed since it was kept last, in the middle of an epoch too (with several processes, or probes,
+    between two epochs); None: only where the trial pauses. `model`: a folder for the trained model. With it the state
+    stays until the caller has put the record in safety.
+    """
+
+    folder: Path
+    every: float | None = None
+    model: Path | None = None
+
+    def to_json(self) -> str:
+        """Return it as another process can read it."""
+        return json.dumps({"folder": str(self.folder), "every": self.every, "model": self.model and str(self.model)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Saving:
+        """Return what `to_json` wrote."""
+        said = json.loads(text)
+        return cls(Path(said["folder"]), said["every"], said["model"] and Path(said["model"]))
 
 
 def run_trial(
@@ -53,25 +82,35 @@ def run_trial(
     Latencies that the trial asks for are measured first; outside their bounds it is "infeasible", and not trained.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Training(Order(trial=trial, until=until, floor=floor), progress, device, keep).run()
+    saving = Saving(keep) if keep else None
+    return Training(Order(trial=trial, until=until, floor=floor), progress, device, saving).run()
 
 
 class Training:
     """The training that an order asks for, by this process or by several (`ranks`) that do the same in step.
 
-    `micro` is how many images each takes at a time.
+    `micro` is how many images each takes at a time. `steps` is told behind each update how many there were, and how
+    many there will be.
     """
 
     def __init__(
-        self, order: Order, progress: Progress | None, device: str, keep: Path | None, ranks: Ranks = ALONE
+        self,
+        order: Order,
+        progress: Progress | None,
+        device: str,
+        saving: Saving | None,
+        ranks: Ranks = ALONE,
+        steps: Callable[[int, int], None] | None = None,
     ) -> None:
         self.began = time.perf_counter()
         self.trial, self.until, self.floor = order.trial, order.until, order.floor
-        self.progress, self.device, self.ranks = progress, device, ranks
+        self.progress, self.device, self.saving = progress, device, saving
+        self.ranks, self.steps = ranks, steps
         self.settled = match(self.trial.model)
         self.data = load(self.trial.data, device)
         self.share = self.micro = -(-full_batch(self.trial) // ranks.count)
-        self.place = Checkpoint(keep, self.trial, device, ranks.count) if keep else None
+        self.place = Checkpoint(saving.folder, self.trial, device, ranks.count) if saving else None
+        self.kept_at = time.perf_counter()
         self.saved = self.place.load() if self.place else None
         self.latencies: dict[str, float] = dict(self.saved[1]["latencies"]) if self.saved else {}
 
@@ -128,7 +167,7 @@ class Training:
         for epoch in range(1, spec.epochs + 1):
             if epoch > kept:
                 before = time.perf_counter()
-                train_loss = run.epoch()
+                train_loss = run.epoch(partial(self._after_step, run, curve, timed, before))
                 timed["training"] += time.perf_counter() - before
                 measured = observer.end_epoch() if observer else {}
                 failure = divergence(train_loss, epoch, trial.model.classes)
@@ -142,6 +181,8 @@ class Training:
                 curve.append(row)
                 if self.progress:
                     self.progress({**row, "epochs": spec.epochs})
+                if self._is_due():
+                    self._keep(run, curve, timed)
             short = shortfall(self.floor, curve[:epoch])
             if short:
                 self._forget()
@@ -156,7 +197,10 @@ class Training:
             test_top1, test_loss = evaluate(model, data.test, spec, judged, self.ranks)
             test = {"test_top1": test_top1, **({"test_loss": test_loss} if math.isfinite(test_loss) else {})}
         found = observer.finish(failure) if observer else {}
-        self._forget()
+        if self.saving is None or self.saving.model is None:
+            self._forget()
+        elif not failure and self.ranks.rank == 0:
+            save(model, trial.model, self.saving.model, self.data.preprocessing)
         return self._trained("diverged" if failure else "ok", run, curve, timed, test, error=failure, probes=found)
 
     def _begin(self) -> tuple[Run, list[dict[str, Any]], dict[str, float]]:
@@ -174,6 +218,17 @@ class Training:
                 return self._begin()
             return run, list(document["curve"]), dict(document["timed"])
         return run, [], {"training": 0.0, "before": 0.0}
+
+    def _after_step(self, run: Run, curve: list[dict[str, Any]], timed: dict[str, float], before: float) -> None:
+        if self.steps:
+            self.steps(run.updates, run.steps * self.trial.train.epochs)
+        # In the middle of an epoch each process has a random stream of its own, and a probe is no state.
+        if run.step and self.ranks.count == 1 and run.observer is None and self._is_due():
+            self._keep(run, curve, {**timed, "training": timed["training"] + time.perf_counter() - before})
+
+    def _is_due(self) -> bool:
+        every = None if self.saving is None else self.saving.every
+        return every is not None and time.perf_counter() - self.kept_at >= every
 
     def _keep(self, run: Run, curve: list[dict[str, Any]], timed: dict[str, float]) -> None:
         if self.place is None or self.ranks.rank:
@@ -194,6 +249,7 @@ class Training:
             warnings.warn(f"{self.place.path}: cannot be written: {error}; the trial will begin anew", stacklevel=2)
         # A trial that goes on knows nothing of how long saving took, so the record of its pause has it not either.
         self.began += self._seconds(timed) - so_far
+        self.kept_at = time.perf_counter()
 
     def _forget(self) -> None:
         if self.place is not None and self.ranks.rank == 0:
