@@ -245,13 +245,7 @@ class _Run:
         """Say which images of a folder are skipped, and list them in data.json."""
         from .data import contents
 
-        looked_at = contents.surveyed(self.study.data)
-        if looked_at is not None:
-            survey, spec = looked_at
-            file = self.folder.write_json("data.json", survey.as_dict(spec))
-            summary = survey.summary(spec)
-            if summary:
-                self.reporter.note(f"{summary} (all of them: {file})")
+        contents.tell(self.study.data, self.folder, self.reporter.note)
 
     def start(self, trials: int) -> Runner:
         """Start the engine, for as many trials at a time as there may be."""

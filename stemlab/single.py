@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from . import matching
 from .api import Source, load_document
+from .data import contents
 from .errors import InfeasibleError, SpecError
 from .records import TrainingFolder, TrialRecord, folder_for
 from .spec import DataSpec, ModelSpec, Order, TrainSpec, TrialSpec
@@ -52,13 +53,20 @@ class _Nobody:
 
 
 def load_trial(
-    model: Source, data: Section, recipe: Section | None = None, seed: int = 0, changes: Sequence[str] = ()
+    model: Source,
+    data: Section,
+    recipe: Section | None = None,
+    seed: int = 0,
+    changes: Sequence[str] = (),
+    note: Callable[[str], None] | None = None,
 ) -> TrialSpec:
     """Return the trial that trains a model on data by a recipe; SpecError with file:line where it cannot be.
 
     `data` is the name of a data set, a folder of images, a file with the fields of a DataSpec, or such a dict; `recipe`
     a preset, a file or a dict of a TrainSpec. `changes` are `path=value` as after --set, of model, data or train. The
     model is given the classes of the data, and the data is given the size of the model's images unless it says its own.
+
+    A set on disk is looked at, which may take long the first time; `note` is told how far that has come.
     """
     document = Document({}, "<trial>")
     own, where = load_document(model)
@@ -70,6 +78,7 @@ def load_trial(
         _put(document, name, section.data, section, ())
     for change in changes:
         document = override(document, change)
+    document = contents.with_contents(document, contents.by_notes(note) if note is not None else None)
     plain = document.data
     size = plain["model"].get("image_size", ModelSpec.model_fields["image_size"].default)
     if isinstance(plain["data"], dict):
@@ -134,7 +143,8 @@ def train_model(
     so many `processes` share each batch. Its state is kept `every` so many seconds; what was interrupted or killed goes
     on from there with `resume`, and on a CPU, with as many threads, ends with the same weights bit by bit.
     """
-    trial = load_trial(model, data, recipe, seed, changes)
+    watcher = watcher or _Nobody()
+    trial = load_trial(model, data, recipe, seed, changes, watcher.note)
     if processes < 1 or every < 0:
         raise SpecError(f"expected 1 process or more and 0 seconds or more, got {processes} and {every:g}")
     try:
@@ -147,7 +157,8 @@ def train_model(
     try:
         if resume and folder.records():
             return folder.records()[-1]
-        record = _train(trial, folder, device, processes, every, watcher or _Nobody())
+        contents.tell(trial.data.canonical(), folder, watcher.note)
+        record = _train(trial, folder, device, processes, every, watcher)
         folder.append(record)
         folder.forget_states()
         return record

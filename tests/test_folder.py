@@ -22,7 +22,7 @@ from stemlab.data.images import BadImage, decode, open_rgb
 from stemlab.data.load import forget, load
 from stemlab.errors import SpecError, StemlabError
 from stemlab.running import load_ablation, load_search
-from stemlab.spec import DataSpec
+from stemlab.spec import AugmentSpec, DataSpec
 from stemlab.train import run_trial
 
 STUDY = """\
@@ -285,4 +285,25 @@ def test_an_image_that_went_bad_is_named(tmp_path):
         path.write_bytes(b"")
     with pytest.raises(StemlabError, match=r"\.png: empty, though it was an image when the study was made"):
         next(part.batches([torch.arange(2)]))
+    forget()
+
+
+def test_one_model_trains_on_a_folder_and_tells_what_is_skipped(tmp_path):
+    root = few(tmp_path / "set", each=20)
+    (root / "class0" / "bad.png").write_bytes(b"no image")
+    model = {"stem": {"patch": 8}, "body": {"dim": 32, "depth": 1, "heads": 2}, "image_size": 32}
+    recipe = {"epochs": 1, "warmup_epochs": 0, "batch_size": 8}
+    record = stemlab.train_model(model, root, recipe, out=tmp_path / "out", device="cpu")
+    assert record.status == "ok", record.error
+    assert json.loads((tmp_path / "out" / "data.json").read_text())["files"] == {"class0/bad.png": "not an image"}
+    assert stemlab.load(tmp_path / "out").classes == 2
+
+
+def test_the_recipe_varies_what_trains_and_nothing_else(tmp_path):
+    spec = contents.found(DataSpec(name=f"folder:{few(tmp_path / 'set', each=20)}"))
+    plain, varied = (load(spec, "cpu", augment) for augment in (None, AugmentSpec(flip=1.0)))
+    chosen = [torch.arange(4)]
+    for name in ("train", "validation", "test"):
+        (one, _), (other, _) = (next(getattr(splits, name).batches(chosen, [1])) for splits in (plain, varied))
+        assert torch.equal(one, other) == (name != "train")
     forget()

@@ -16,6 +16,7 @@ from ..spec.data import FOLDER, OF_TIMM, Contents, DataSpec
 from ..spec.files import Document
 
 if TYPE_CHECKING:
+    from ..records import StudyFolder
     from .folder import Progress, Survey
 
 _EVERY = 10.0
@@ -98,6 +99,17 @@ def surveyed(data: dict[str, Any]) -> tuple[Survey, DataSpec | None] | None:
         return survey(name), DataSpec.model_validate(data)
     except ValidationError:
         return survey(name), None
+
+
+def tell(data: dict[str, Any], folder: StudyFolder, note: Callable[[str], None]) -> None:
+    """Say which images of a folder are skipped, in a line and in data.json; nothing where the data are no folder."""
+    looked_at = surveyed(data)
+    if looked_at is not None:
+        found, spec = looked_at
+        file = folder.write_json("data.json", found.as_dict(spec))
+        summary = found.summary(spec)
+        if summary:
+            note(f"{summary} (all of them: {file})")
 
 
 def by_notes(note: Callable[[str], None]) -> Progress:

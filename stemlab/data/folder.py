@@ -22,7 +22,7 @@ from ..spec.data import FOLDER, Contents, DataSpec
 from .cache import Arrays, kept
 from .images import KINDS, REASONS, look
 from .listing import PARTS, File, Listing, list_images
-from .places import places
+from .parts import parts
 
 Progress = Callable[[int, int], None]
 """Is told how many images were looked at, and of how many."""
@@ -71,7 +71,7 @@ class Survey:
 
     def parts(self, spec: DataSpec) -> Arrays:
         """Return the places in `names` of the images of `train`, `validation` and `test`."""
-        return places(spec, self.labels, [np.flatnonzero(self.own == part) for part in range(3)])
+        return parts(self.labels, spec, [np.flatnonzero(self.own == part) for part in range(3)])
 
     def absent(self) -> dict[str, list[str]]:
         """Return, of each held-out part that the folder has, the classes of which it has no image."""
@@ -178,7 +178,7 @@ def _look_at_all(listing: Listing, progress: Progress) -> Arrays:
         seen = look(listing.root / file.name)
         return REASONS.index(seen.reason), KINDS.index(seen.kind), seen.mark
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(_cores()) as pool:
         warnings.simplefilter("ignore")  # of Pillow's about what it reads all the same
         for start in range(0, len(files), _AT_A_TIME):
             several = files[start : start + _AT_A_TIME]
@@ -189,6 +189,10 @@ def _look_at_all(listing: Listing, progress: Progress) -> Arrays:
 
 
 _AT_A_TIME = 256
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _counted(found: Counter[str]) -> str:

@@ -20,7 +20,7 @@ from .digits import load_digits
 from .folder import survey
 from .images import BadImage, open_rgb
 from .split import Splits
-from .stream import Source, StreamPart
+from .stream import PREPROCESSING, Source, StreamPart
 
 
 def load(spec: DataSpec, device: str = "cpu", augment: AugmentSpec | None = None) -> Splits:
@@ -32,6 +32,7 @@ def load(spec: DataSpec, device: str = "cpu", augment: AugmentSpec | None = None
             StreamPart(source, places["train"], size, device, augment),
             StreamPart(source, places["validation"], size, device),
             StreamPart(source, places["test"], size, device),
+            PREPROCESSING,
         )
     return load_digits(spec, device)
 

@@ -3,32 +3,53 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from importlib import metadata
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import SpecError
 from ..spec import DataSpec
 from .cache import Arrays
 
+Places = NDArray[np.int64]
 
-def parts(labels: NDArray[np.int64], spec: DataSpec) -> Arrays:
+
+def parts(labels: NDArray[np.int64], spec: DataSpec, own: Sequence[Places] | None = None) -> Arrays:
     """Return the places of the images of `train`, `validation` and `test`, for the labels (n,) of all images.
 
-    The split is stratified by class. It depends on the labels, the shares of the parts and spec.split_seed alone.
+    `own` are the places of the set's own parts, empty where it lacks one; a single held-out part is the test part. What
+    it lacks is split off the training part, stratified by class. The split depends on the labels, the shares of the
+    parts and spec.split_seed alone.
     """
+    _, for_validation, for_test = spec.part_sizes
+    nothing = np.arange(0)
+    train, validation, test = own or (np.arange(len(labels)), nothing, nothing)
+    if not len(test):
+        validation, test = test, validation
+    if not len(test):
+        train, test = _split_off(train, labels, for_test, spec.split_seed)
+    if not len(validation):
+        train, validation = _split_off(train, labels, for_validation, spec.split_seed)
+    return {"train": train, "validation": validation, "test": test}
+
+
+def _split_off(places: Places, labels: NDArray[np.int64], images: int, seed: int) -> tuple[Places, Places]:
+    """Return what is left of these places, and so many of them. An image that is the only one of its class is left."""
     # Here, since importing it takes half as long as importing torch.
     from sklearn.model_selection import train_test_split
 
-    def held_out(places: NDArray[np.int64], share: float) -> list[NDArray[np.int64]]:
-        found: list[NDArray[np.int64]] = train_test_split(
-            places, test_size=share, stratify=labels[places], random_state=spec.split_seed
-        )
-        return found
-
-    rest, test = held_out(np.arange(len(labels)), spec.test)
-    train, validation = held_out(rest, spec.validation_of_rest)
-    return {"train": train, "validation": validation, "test": test}
+    mine = labels[places]
+    alone = np.bincount(mine)[mine] == 1
+    try:
+        rest, held_out = train_test_split(places[~alone], test_size=images, stratify=mine[~alone], random_state=seed)
+    except ValueError:
+        raise SpecError(
+            f"{len(places)} images of {len(np.unique(mine))} classes are too few to hold {images} of them out, some of "
+            "each class"
+        ) from None
+    return np.concatenate([rest, places[alone]]), held_out
 
 
 def digest(spec: DataSpec) -> str:

@@ -17,7 +17,7 @@ from ..errors import SpecError
 from ..spec.data import Contents, DataSpec
 from .cache import Arrays
 from .images import decode, to_rgb
-from .places import places
+from .parts import parts
 
 ROOT = "STEMLAB_DATA"
 """The environment variable that says in which folder the sets of timm lie; `data` where there is none."""
@@ -69,7 +69,7 @@ class TimmSet:
 
     def parts(self, spec: DataSpec) -> Arrays:
         """Return the places of the images of `train`, `validation` and `test`."""
-        return places(spec, self.labels, self.own)
+        return parts(self.labels, spec, self.own)
 
 
 @functools.lru_cache(maxsize=2)

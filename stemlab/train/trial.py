@@ -107,7 +107,7 @@ class Training:
         self.progress, self.device, self.saving = progress, device, saving
         self.ranks, self.steps = ranks, steps
         self.settled = match(self.trial.model)
-        self.data = load(self.trial.data, device)
+        self.data = load(self.trial.data, device, self.trial.train.augment)
         self.share = self.micro = -(-full_batch(self.trial) // ranks.count)
         self.place = Checkpoint(saving.folder, self.trial, device, ranks.count) if saving else None
         self.kept_at = time.perf_counter()
