@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import zoo
-    from .api import attach, build, build_stem, cost, diagram, load, match
+    from .api import attach, build, build_stem, cost, diagram, load, match, measure
     from .builders.fuse import fuse
     from .costing import Cost
     from .drawing import Diagram
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # Where each public name lives. They are imported on first use: torch takes seconds, and most of the library
 # does without it.
 _HOMES = {
-    **dict.fromkeys(("attach", "build", "build_stem", "cost", "diagram", "load", "match"), ".api"),
+    **dict.fromkeys(("attach", "build", "build_stem", "cost", "diagram", "load", "match", "measure"), ".api"),
     **dict.fromkeys(("ablate", "search"), ".running"),
     "train_model": ".single",
     **dict.fromkeys(("EngineError", "InfeasibleError", "SpecError", "StemlabError", "StudyError"), ".errors"),
@@ -78,6 +78,7 @@ __all__ = [
     "fuse",
     "load",
     "match",
+    "measure",
     "register_layer",
     "search",
     "train_model",

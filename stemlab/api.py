@@ -1,4 +1,4 @@
-"""The public functions on models: load, cost, match, build, build_stem, attach, diagram."""
+"""The public functions on models: load, cost, measure, match, build, build_stem, attach, diagram."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .builders import Stem
     from .builders.attach import Model
     from .drawing import Diagram
+    from .engine.measuring import Measured
 
 Source = str | os.PathLike[str] | dict[str, Any] | ModelSpec
 
@@ -84,6 +85,28 @@ def match(source: Source) -> MatchResult:
 def cost(source: Source) -> Cost:
     """Return the closed-form cost of a model, its body matched where it asks for it; torch is not needed."""
     return match(source).cost
+
+
+def measure(
+    *sources: Source,
+    batch: int = 64,
+    device: str | None = None,
+    precision: str = "fp32",
+    threads: int | None = None,
+    seconds: float = 5.0,
+) -> tuple[Measured, ...]:
+    """Return what models take on this machine, one Measured a source: `.inference` and `.training`, beside `cost`.
+
+    Milliseconds of one image and of a batch, images per second, peak bytes and joules, as far as the machine tells.
+    Several models are measured in turn (A, B, A, B, ...), each in a process of its own, with the ratio to the first.
+    `batch` is halved until it fits; `device` is a GPU where torch sees one; `threads` are torch's own choice unless
+    given; each time is measured for about `seconds`, or six times where a model takes longer.
+
+    SpecError for values that cannot be right; EngineError where there is no such device or too little memory.
+    """
+    from .engine.measuring import measure as measure_models
+
+    return measure_models([match(source).model for source in sources], batch, device, precision, threads, seconds)
 
 
 def build(source: Source, seed: int | None = None, **options: Any) -> VisionTransformer | Eva:

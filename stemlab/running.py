@@ -261,12 +261,10 @@ class _Run:
         return self.runner
 
     def _prepare_data(self) -> None:
-        from .data.scans import scans
+        from .data import contents
 
         with contextlib.suppress(ValidationError):  # there are holes in it
-            spec = DataSpec.model_validate(self.study.data)
-            if spec.name == "digits":
-                scans(spec)
+            contents.prepare(DataSpec.model_validate(self.study.data), self.reporter.note)
 
     def _list_waiting(self) -> None:
         """List the candidates that a screen left waiting, those that would have come next first."""

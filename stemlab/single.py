@@ -65,8 +65,6 @@ def load_trial(
     `data` is the name of a data set, a folder of images, a file with the fields of a DataSpec, or such a dict; `recipe`
     a preset, a file or a dict of a TrainSpec. `changes` are `path=value` as after --set, of model, data or train. The
     model is given the classes of the data, and the data is given the size of the model's images unless it says its own.
-
-    A set on disk is looked at, which may take long the first time; `note` is told how far that has come.
     """
     document = Document({}, "<trial>")
     own, where = load_document(model)
@@ -78,7 +76,7 @@ def load_trial(
         _put(document, name, section.data, section, ())
     for change in changes:
         document = override(document, change)
-    document = contents.with_contents(document, contents.by_notes(note) if note is not None else None)
+    document = contents.with_contents(document, None if note is None else contents.by_notes(note))
     plain = document.data
     size = plain["model"].get("image_size", ModelSpec.model_fields["image_size"].default)
     if isinstance(plain["data"], dict):
@@ -157,7 +155,6 @@ def train_model(
     try:
         if resume and folder.records():
             return folder.records()[-1]
-        contents.tell(trial.data.canonical(), folder, watcher.note)
         record = _train(trial, folder, device, processes, every, watcher)
         folder.append(record)
         folder.forget_states()
@@ -175,10 +172,17 @@ def _train(
     folder.write_json("manifest.json", {"versions": manifest.versions(), "hardware": manifest.hardware()})
     saving = Saving(folder.path / "trials", every, folder.path)
     watcher.begin(folder.path, trial, device)
+    _tell_of_data(trial.data, folder, watcher)
     order = Order(trial=trial)
     if processes > 1:
         return run_distributed(order, watcher.epoch, processes, saving, device)
     return Training(order, watcher.epoch, device, saving, steps=watcher.steps).run()
+
+
+def _tell_of_data(data: DataSpec, folder: TrainingFolder, watcher: Watcher) -> None:
+    """Have a set made that is made of formulas; say which images of a folder are skipped, and list them."""
+    contents.prepare(data, watcher.note)
+    contents.tell(data.canonical(), folder, watcher.note)
 
 
 def _device(device: str | None, processes: int) -> str:

@@ -101,26 +101,39 @@ def surveyed(data: dict[str, Any]) -> tuple[Survey, DataSpec | None] | None:
         return survey(name), None
 
 
+def prepare(spec: DataSpec, note: Callable[[str], None]) -> None:
+    """Make a set that needs no files, where that has not been done on this machine."""
+    if spec.name == "digits":
+        from .scans import scans
+
+        scans(spec)
+    elif spec.name == "fractals":
+        from .fractals import fractals
+
+        fractals(spec, by_notes(note, "made"))
+
+
 def tell(data: dict[str, Any], folder: StudyFolder, note: Callable[[str], None]) -> None:
-    """Say which images of a folder are skipped, in a line and in data.json; nothing where the data are no folder."""
+    """Say which images of a folder are skipped, and list them in data.json."""
     looked_at = surveyed(data)
-    if looked_at is not None:
-        found, spec = looked_at
-        file = folder.write_json("data.json", found.as_dict(spec))
-        summary = found.summary(spec)
-        if summary:
-            note(f"{summary} (all of them: {file})")
+    if looked_at is None:
+        return
+    survey, spec = looked_at
+    file = folder.write_json("data.json", survey.as_dict(spec))
+    summary = survey.summary(spec)
+    if summary:
+        note(f"{summary} (all of them: {file})")
 
 
-def by_notes(note: Callable[[str], None]) -> Progress:
-    """Return a progress that says every ten seconds how far the looking has come."""
+def by_notes(note: Callable[[str], None], done_with: str = "looked at") -> Progress:
+    """Return a progress that says every ten seconds how far it has come."""
     said = time.monotonic()
 
     def tell(done: int, total: int) -> None:
         nonlocal said
         if time.monotonic() - said > _EVERY:
             said = time.monotonic()
-            note(f"looked at {done:,} of {total:,} images")
+            note(f"{done_with} {done:,} of {total:,} images")
 
     return tell
 

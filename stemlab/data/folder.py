@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -178,7 +177,7 @@ def _look_at_all(listing: Listing, progress: Progress) -> Arrays:
         seen = look(listing.root / file.name)
         return REASONS.index(seen.reason), KINDS.index(seen.kind), seen.mark
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(_cores()) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.simplefilter("ignore")  # of Pillow's about what it reads all the same
         for start in range(0, len(files), _AT_A_TIME):
             several = files[start : start + _AT_A_TIME]
@@ -189,10 +188,6 @@ def _look_at_all(listing: Listing, progress: Progress) -> Arrays:
 
 
 _AT_A_TIME = 256
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _counted(found: Counter[str]) -> str:

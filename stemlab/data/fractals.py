@@ -47,6 +47,8 @@ FORMULA = 1
 def fractals(spec: DataSpec, progress: Progress | None = None) -> Arrays:
     """Return grey `images` (n, H, W) from 0 to 255, `labels` (n,), and the places of the images of each part.
 
+    `moments` (n, 2) are the mean of each image's pixels and of their squares, in units of the whole range.
+
     The images are one and the same for all splits. The split is stratified by class.
     """
     classes, total = spec.class_count, sum(spec.part_sizes)
@@ -54,7 +56,10 @@ def fractals(spec: DataSpec, progress: Progress | None = None) -> Arrays:
     count = f"{classes}x{each}"
 
     def make() -> Arrays:
-        return {"images": fractal_images(classes, each, (height, width), SEED, progress)}
+        made = fractal_images(classes, each, (height, width), SEED, progress)
+        flat = made.reshape(len(made), -1)
+        moments = [[image.mean() / 255, np.square(image, dtype=np.float32).mean() / 255**2] for image in flat]
+        return {"images": made, "moments": np.array(moments)}
 
     images = kept(f"fractals-{count}-{height}x{width}-formula{FORMULA}-seed{SEED}", make)
     labels = np.repeat(np.arange(classes), each)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from ..errors import StemlabError
 from ..spec import AugmentSpec, DataSpec
@@ -18,9 +21,10 @@ from . import contents
 from .cache import Arrays
 from .digits import load_digits
 from .folder import survey
+from .fractals import fractals
 from .images import BadImage, open_rgb
-from .split import Splits
-from .stream import PREPROCESSING, Source, StreamPart
+from .split import MemoryPart, Splits
+from .stream import CROP, Source, StreamPart
 
 
 def load(spec: DataSpec, device: str = "cpu", augment: AugmentSpec | None = None) -> Splits:
@@ -32,15 +36,32 @@ def load(spec: DataSpec, device: str = "cpu", augment: AugmentSpec | None = None
             StreamPart(source, places["train"], size, device, augment),
             StreamPart(source, places["validation"], size, device),
             StreamPart(source, places["test"], size, device),
-            PREPROCESSING,
+            {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, "crop_pct": CROP, "interpolation": "bicubic"},
         )
-    return load_digits(spec, device)
+    return load_fractals(spec, device) if spec.name == "fractals" else load_digits(spec, device)
 
 
 def forget() -> None:
     """Let go of the sets that are kept in memory from one trial to the next."""
     load_digits.cache_clear()
+    load_fractals.cache_clear()
     _on_disk.cache_clear()
+
+
+@functools.lru_cache(maxsize=2)
+def load_fractals(spec: DataSpec, device: str = "cpu") -> Splits:
+    """Return fractals, normalised by the training part's mean and deviation."""
+    raw = fractals(spec)
+    images, labels = torch.from_numpy(raw["images"]).to(device), torch.from_numpy(raw["labels"])
+    mean, square = raw["moments"][raw["train"]].mean(axis=0).tolist()
+    deviation = math.sqrt(square - mean**2)
+
+    def part(name: str) -> MemoryPart:
+        places = torch.from_numpy(raw[name])
+        return MemoryPart(images, labels[places].to(device), places.to(device), mean, deviation)
+
+    seen = {"mean": (mean,) * 3, "std": (deviation,) * 3, "crop_pct": 1.0, "interpolation": "bilinear"}
+    return Splits(part("train"), part("validation"), part("test"), seen)
 
 
 @functools.lru_cache(maxsize=2)

@@ -16,18 +16,17 @@ from .cache import Arrays
 Places = NDArray[np.int64]
 
 
-def parts(labels: NDArray[np.int64], spec: DataSpec, own: Sequence[Places] | None = None) -> Arrays:
+def parts(labels: Places, spec: DataSpec, own: Sequence[Places] | None = None) -> Arrays:
     """Return the places of the images of `train`, `validation` and `test`, for the labels (n,) of all images.
 
-    `own` are the places of the set's own parts, empty where it lacks one; a single held-out part is the test part. What
-    it lacks is split off the training part, stratified by class. The split depends on the labels, the shares of the
-    parts and spec.split_seed alone.
+    `own` are those of the parts that the set has itself, each empty where it has not. What it lacks is split off the
+    training part, by class: that depends on the labels, the sizes of the parts and spec.split_seed alone.
     """
     _, for_validation, for_test = spec.part_sizes
-    nothing = np.arange(0)
-    train, validation, test = own or (np.arange(len(labels)), nothing, nothing)
+    none = np.arange(0)
+    train, validation, test = own or (np.arange(len(labels)), none, none)
     if not len(test):
-        validation, test = test, validation
+        validation, test = test, validation  # a single held-out part is the test part
     if not len(test):
         train, test = _split_off(train, labels, for_test, spec.split_seed)
     if not len(validation):
@@ -35,8 +34,11 @@ def parts(labels: NDArray[np.int64], spec: DataSpec, own: Sequence[Places] | Non
     return {"train": train, "validation": validation, "test": test}
 
 
-def _split_off(places: Places, labels: NDArray[np.int64], images: int, seed: int) -> tuple[Places, Places]:
-    """Return what is left of these places, and so many of them. An image that is the only one of its class is left."""
+def _split_off(places: Places, labels: Places, images: int, seed: int) -> tuple[Places, Places]:
+    """Return what is left of these places, and so many of them, stratified by class.
+
+    An image that is the only one of its class is left.
+    """
     # Here, since importing it takes half as long as importing torch.
     from sklearn.model_selection import train_test_split
 

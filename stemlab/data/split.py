@@ -33,11 +33,13 @@ class Part(Protocol):
 class MemoryPart:
     """Images in the memory of the device that trains: float (n, 3, H, W), normalised, or bytes of grey (n, H, W).
 
-    Bytes become normalised floats as they are asked for, by `mean` and `deviation` (in units of the whole range).
+    Bytes become normalised floats as they are asked for, by `mean` and `deviation` (in units of the whole range). The
+    part has the images at `places`, all of them unless given, with the `labels` of those.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
+    places: torch.Tensor | None = None
     mean: float = 0.0
     deviation: float = 1.0
 
@@ -51,7 +53,7 @@ class MemoryPart:
 
     def take(self, chosen: torch.Tensor) -> Batch:
         """Return images (*chosen.shape, 3, H, W) and labels of places in any shape, which are on the same device."""
-        images = self.images[chosen]
+        images = self.images[chosen if self.places is None else self.places[chosen]]
         if images.dtype == torch.uint8:
             images = ((images.float() / 255 - self.mean) / self.deviation).unsqueeze(-3)
             images = images.expand(*chosen.shape, 3, *images.shape[-2:])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
+from timm.data import create_transform
 from timm.data.loader import PrefetchLoader, fast_collate
 from timm.data.random_erasing import RandomErasing
 from torch.utils.data import DataLoader, Dataset
@@ -27,14 +27,6 @@ LOADERS = "STEMLAB_LOADERS"
 
 CROP = 0.875
 """The share of its height and width that is left of an image when it is judged: timm's default."""
-
-PREPROCESSING = {
-    "mean": IMAGENET_DEFAULT_MEAN,
-    "std": IMAGENET_DEFAULT_STD,
-    "crop_pct": CROP,
-    "interpolation": "bicubic",
-}
-"""How an image is prepared for judging, in the words of timm's pretrained_cfg."""
 
 Item = tuple[int, tuple[int, int] | None]
 """The place of an image, and the seed that it is varied by: that of its batch, and its position in it."""
@@ -159,7 +151,7 @@ class Views(Dataset[tuple[torch.Tensor, int]]):
 def evaluation(size: tuple[int, int]) -> Callable[[Image.Image], torch.Tensor]:
     """Return timm's transform for judging: the shorter side to size / 0.875, bicubic; the middle; bytes."""
     made: Callable[[Image.Image], torch.Tensor] = create_transform(
-        size, is_training=False, interpolation=str(PREPROCESSING["interpolation"]), crop_pct=CROP, normalize=False
+        size, is_training=False, interpolation="bicubic", crop_pct=CROP, normalize=False
     )
     return made
 

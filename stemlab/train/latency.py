@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from statistics import median
 
@@ -11,6 +10,7 @@ import torch
 from ..builders import build_model
 from ..spec import LatencySpec, ModelSpec, TrainSpec
 from ..spec.base import pair
+from .measure import timed
 from .run import autocast
 
 SECONDS = 0.5
@@ -51,16 +51,9 @@ def objection(spec: LatencySpec, measured: dict[str, float]) -> str | None:
 
 def _median_seconds(work: Callable[[], object], device: str) -> float:
     """Return the median time of a call, whose work on a GPU is waited for."""
-    on_gpu = torch.device(device).type == "cuda"
 
     def once() -> float:
-        if on_gpu:
-            torch.cuda.synchronize(device)
-        began = time.perf_counter()
-        work()
-        if on_gpu:
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - began
+        return timed(work, device)
 
     warming, times = [once()], list[float]()
     while len(warming) < _WARM_UP and sum(warming) < SECONDS:
