@@ -21,13 +21,14 @@ def load_digits(spec: DataSpec, device: str = "cpu") -> Splits:
     images = torch.from_numpy(raw["images"]).float()[:, None] / 16
     images = F.interpolate(images, size=pair(spec.image_size), mode="bilinear", align_corners=False)
     train = images[raw["train"]]
-    mean, deviation = train.mean(), train.std()
-    images = (images - mean) / deviation
+    mean, deviation = float(train.mean()), float(train.std())
+    images = (images - train.mean()) / train.std()
     images = repeat(images, "n 1 h w -> n c h w", c=3)
     labels = torch.from_numpy(raw["labels"])
 
     def part(name: str) -> MemoryPart:
-        return MemoryPart(images[raw[name]].contiguous().to(device), labels[raw[name]].to(device))
+        own = images[raw[name]].contiguous().to(device)
+        return MemoryPart(own, labels[raw[name]].to(device), None, mean, deviation)
 
-    seen = {"mean": (float(mean),) * 3, "std": (float(deviation),) * 3, "crop_pct": 1.0, "interpolation": "bilinear"}
+    seen = {"mean": (mean,) * 3, "std": (deviation,) * 3, "crop_pct": 1.0, "interpolation": "bilinear"}
     return Splits(part("train"), part("validation"), part("test"), seen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,10 @@ def load(spec: DataSpec, device: str = "cpu", augment: AugmentSpec | None = None
             StreamPart(source, places["test"], size, device),
             {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, "crop_pct": CROP, "interpolation": "bicubic"},
         )
-    return load_fractals(spec, device) if spec.name == "fractals" else load_digits(spec, device)
+    found = load_fractals(spec, device) if spec.name == "fractals" else load_digits(spec, device)
+    if augment is not None and isinstance(found.train, MemoryPart):
+        return replace(found, train=replace(found.train, augment=augment))
+    return found
 
 
 def forget() -> None:

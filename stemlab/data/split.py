@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import torch
 
+from ..spec import AugmentSpec
+
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Images (n, 3, H, W), normalised, and labels (n,), on the device that trains."""
 
@@ -33,8 +35,9 @@ class Part(Protocol):
 class MemoryPart:
     """Images in the memory of the device that trains: float (n, 3, H, W), normalised, or bytes of grey (n, H, W).
 
-    Bytes become normalised floats as they are asked for, by `mean` and `deviation` (in units of the whole range). The
-    part has the images at `places`, all of them unless given, with the `labels` of those.
+    Bytes become normalised floats as they are asked for, by `mean` and `deviation` (in units of the whole range); what
+    is float already has been normalised by them. The part has the images at `places`, all of them unless given, with
+    the `labels` of those. `augment` says how the images are varied where seeds are given.
     """
 
     images: torch.Tensor
@@ -42,6 +45,7 @@ class MemoryPart:
     places: torch.Tensor | None = None
     mean: float = 0.0
     deviation: float = 1.0
+    augment: AugmentSpec | None = None
 
     @property
     def device(self) -> torch.device:
@@ -60,10 +64,20 @@ class MemoryPart:
         return images, self.labels[chosen]
 
     def batches(self, chosen: Iterable[torch.Tensor], seeds: Sequence[int] | None = None) -> Iterator[Batch]:
-        """Yield the images of each of the `chosen` batches of places."""
+        """Yield the images of each of the `chosen` batches of places, varied where there are `seeds`."""
         places = list(chosen)
         # In one piece: on a GPU each copy would be waited for.
-        return map(self.take, torch.cat(places).to(self.device).split([len(batch) for batch in places]))
+        found = map(self.take, torch.cat(places).to(self.device).split([len(batch) for batch in places]))
+        if self.augment is None or seeds is None:
+            return found
+        return self._varied(found, self.augment, seeds)
+
+    def _varied(self, batches: Iterator[Batch], augment: AugmentSpec, seeds: Sequence[int]) -> Iterator[Batch]:
+        # Here, since timm takes long to import, and most who read this file vary nothing.
+        from .augment import varied
+
+        for (images, labels), seed in zip(batches, seeds, strict=True):
+            yield varied(images, augment, seed, self.mean, self.deviation), labels
 
 
 @dataclass(frozen=True)

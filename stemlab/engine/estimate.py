@@ -55,8 +55,13 @@ def estimate(trials: Sequence[TrialSpec], slots: Sequence[Slot]) -> list[float]:
 
 def _kind(trial: TrialSpec) -> tuple[object, ...]:
     """What decides how long an update takes."""
-    train = trial.train
-    return trial.model.digest, trial.data.digest, train.batch_size, train.optimizer, train.precision
+    return trial.model.digest, trial.data.digest, *(getattr(trial.train, name) for name in _OF_THE_PACE)
+
+
+_OF_THE_PACE = (
+    "batch_size", "accumulate", "optimizer", "precision", "ema", "drop_path", "token_labels", "augment",
+    "channels_last", "compile", "checkpointing",
+)  # fmt: skip
 
 
 def _answer(process: subprocess.Popen[str], lines: int) -> list[dict[str, float]]:

@@ -22,7 +22,8 @@ USABLE = 0.9
 """The share of a GPU's memory that is given out."""
 
 _SAFETY = 1.25
-_STATES = {"adamw": 2, "adam": 2, "nadamw": 2, "lamb": 2, "rmsprop": 2, "sgd": 1, "lion": 1}
+_STATES = {"adan": 4, "adanw": 4, "madgrad": 3, "madgradw": 3, "mars": 3}
+_ONE_STATE = ("sgd", "momentum", "sgdp", "sgdw", "nesterovw", "lion", "larc", "lars", "nlarc", "nlars", "adagrad")
 # Norms, activation functions, softmaxes and residual sums are no "activations" of our costs, and are kept as well.
 _KEPT = 2.0
 _JUDGED = 512
@@ -35,7 +36,7 @@ def memory_needed(trial: TrialSpec) -> int:
     settled = match(trial.model)
     cost, train, parts = settled.cost, trial.train, trial.data.part_sizes
     height, width = pair(trial.data.image_size)
-    weights = cost.params * 4 * (2 + _STATES[train.optimizer])
+    weights = cost.params * 4 * (2 + states(train.optimizer) + (train.ema is not None))
     trained = _KEPT * min(train.batch_size, parts[0]) * cost.activations
     # Inference keeps one block at a time.
     judged = min(_JUDGED, max(parts[1:])) * (cost.stem.activations + cost.body.activations / settled.model.body.depth)
@@ -43,9 +44,14 @@ def memory_needed(trial: TrialSpec) -> int:
     return math.ceil(_SAFETY * (weights + max(trained, judged) * _width(train) + data) / 2**20)
 
 
+def states(optimizer: str) -> int:
+    """Return how many numbers an optimizer keeps for each weight, at most."""
+    return 1 if optimizer in _ONE_STATE else _STATES.get(optimizer, 2)
+
+
 def _width(train: TrainSpec) -> int:
-    """Return the bytes of a kept number: with bf16 some stay in single precision, and weights are copied."""
-    return 3 if train.precision == "bf16" else 4
+    """Return the bytes of a kept number: with half precision some stay single, and weights are copied."""
+    return 3 if train.precision in ("bf16", "fp16") else 4
 
 
 def room(memory_mib: int, trials: int) -> int:

@@ -17,7 +17,7 @@ BelowOne = Annotated[Number, Field(ge=0, lt=1)]
 
 OPTIMIZERS = (
     "sgd", "momentum", "sgdp", "sgdw", "nesterovw", "adam", "adamw", "adamp", "adamax", "adan", "adanw", "adopt",
-    "adoptw", "adabelief", "adadelta", "adafactor", "adafactorbv", "adagrad", "lamb", "lambc", "lambw", "laprop",
+    "adoptw", "adabelief", "adadelta", "adafactor", "adagrad", "lamb", "lambc", "lambw", "laprop",
     "larc", "lars", "lion", "madgrad", "madgradw", "mars", "muon", "nadam", "nadamw", "nlarc", "nlars", "novograd",
     "radam", "radamw", "rmsprop", "rmsproptf",
 )  # fmt: skip
@@ -29,12 +29,15 @@ class TrainSpec(Spec):
 
     A recipe may begin with a `preset`, `vit_c_imagenet` or `deit`, whose fields hold unless given.
 
-    `schedule`: `step` multiplies the rate by `decay_rate` every `decay_epochs`, `multistep` at each of `milestones` (in
-    epochs). `layer_decay` multiplies the rate of a block by so much for each block above it. `stem_lr` is the stem's
-    rate as a multiple of the others', `stem_weight_decay` its own decay. Norms, biases and embeddings never decay.
-    `accumulate` updates behind so many batches. `ema` is the decay of a running mean of the weights, which is then
-    what is judged. `drop_path` is the greatest rate of stochastic depth. `token_labels` is the weight of a loss on
-    every patch token, whose labels are the image's (arXiv 2104.10858). `augment` varies the images.
+    `optimizer`: `sgd` has Nesterov's momentum, `momentum` plain one. `schedule`: `step` multiplies the rate by
+    `decay_rate` (0.1) every `decay_epochs`, `multistep` at each of `milestones` (in epochs); `cosine`, `poly` (a square
+    root) and `tanh` end at `min_lr`. `layer_decay` multiplies the rate of a block by so much for each block above it.
+    `stem_lr` is the stem's rate as a multiple of what it had been, `stem_weight_decay` its own decay. Norms, biases and
+    embeddings never decay. `accumulate` updates behind so many batches. `ema` is the decay, per update, of a running
+    mean of the weights, which is then what is judged; it begins behind the warm-up. `drop_path` is the greatest rate
+    of stochastic depth. `token_labels` is the weight of a loss on every patch token, by the model's own classifier,
+    whose labels are the image's (in the manner of arXiv 2104.10858). `augment` varies the images. `checkpointing`
+    computes a block's activations again in the backward pass, instead of keeping them.
     """
 
     epochs: PositiveInt = 8
@@ -89,11 +92,16 @@ class TrainSpec(Spec):
                 raise relation_error(f"is for the schedule {' or '.join(schedules)}, not {self.schedule}", at=(name,))
         if self.schedule == "multistep" and self.milestones is None:
             raise relation_error("the schedule multistep needs its milestones", at=("schedule",))
-        if self.augment is not None and self.augment.mixes and self.batch_size % 2:
+        if self.schedule == "step" and self.decay_epochs is None:
+            raise relation_error("the schedule step needs decay_epochs", at=("schedule",))
+        if self.min_lr and self.schedule in ("step", "multistep"):
+            raise relation_error(f"the schedule {self.schedule} ends at no min_lr (={self.min_lr:g})", at=("min_lr",))
+        if self.optimizer in _NESTEROV and not self.momentum:
             raise relation_error(
-                f"images are mixed in pairs: batch_size (={self.batch_size}) must be even", at=("batch_size",)
+                f"the optimizer {self.optimizer} is Nesterov's, and needs a momentum above 0", at=("momentum",)
             )
         return self
 
 
+_NESTEROV = ("sgd", "sgdw", "nesterovw", "nlarc", "nlars")
 _OF_SCHEDULES = {"decay_rate": ("step", "multistep"), "decay_epochs": ("step",), "milestones": ("multistep",)}

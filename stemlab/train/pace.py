@@ -12,7 +12,8 @@ from ..data.load import load
 from ..data.split import Part
 from ..matching import match
 from ..spec import TrialSpec
-from .run import Run, evaluate
+from . import recipe
+from .run import Run, evaluate, update_size
 
 _STEPS = 6
 
@@ -28,18 +29,19 @@ class Pace:
     def seconds(self, trial: TrialSpec) -> float:
         """Return how long a trial of this model, batch size and optimizer takes."""
         train, validation, test = trial.data.part_sizes
-        updates = max(1, train // trial.train.batch_size)
+        updates = train // update_size(trial.train, train)
         return self.build + trial.train.epochs * (updates * self.update + validation * self.image) + test * self.image
 
 
 def pace(trial: TrialSpec, device: str | None = None) -> Pace:
     """Build the trial's model, train it for a few steps and return how long that took."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    data = load(trial.data, device)
+    data = load(trial.data, device, trial.train.augment)
     began = time.perf_counter()
-    model = build_model(match(trial.model).model, seed=trial.seed).to(device)
+    model = build_model(match(trial.model).model, seed=trial.seed, **recipe.options(trial.train)).to(device)
     built = time.perf_counter() - began
-    run = Run(model, trial.train, trial.seed, _First(data.train, _STEPS * trial.train.batch_size))
+    enough = _STEPS * update_size(trial.train, len(data.train))
+    run = Run(model, trial.train, trial.seed, _First(data.train, enough))
     judged = _First(data.validation, 512)
     _timed(run.epoch, device)  # the first steps of a process are slow
     updates = _timed(run.epoch, device) / run.steps

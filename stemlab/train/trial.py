@@ -23,7 +23,7 @@ from ..matching import match
 from ..probes import Observer
 from ..records import Status, TrialRecord
 from ..spec import Floor, Order, TrialSpec
-from . import latency
+from . import latency, recipe
 from .checkpoint import Checkpoint
 from .ranks import ALONE, Ranks
 from .run import JUDGED, Run, evaluate, full_batch
@@ -161,7 +161,7 @@ class Training:
     def _attempt(self) -> TrialRecord:
         trial, spec, data = self.trial, self.trial.train, self.data
         run, curve, timed = self._begin()
-        model, observer, kept = run.model, run.observer, run.epochs - (run.step > 0)
+        observer, kept = run.observer, run.epochs - (run.step > 0)
         judged = JUDGED if self.micro == self.share else self.micro
         failure = None
         for epoch in range(1, spec.epochs + 1):
@@ -173,7 +173,7 @@ class Training:
                 failure = divergence(train_loss, epoch, trial.model.classes)
                 if failure:
                     break
-                top1, loss = evaluate(model, data.validation, spec, judged, self.ranks)
+                top1, loss = evaluate(run.judged, data.validation, spec, judged, self.ranks)
                 if not math.isfinite(loss):
                     failure = f"the validation loss became {loss} in epoch {epoch}"
                     break
@@ -194,21 +194,23 @@ class Training:
 
         test: dict[str, float] = {}
         if not failure:
-            test_top1, test_loss = evaluate(model, data.test, spec, judged, self.ranks)
+            test_top1, test_loss = evaluate(run.judged, data.test, spec, judged, self.ranks)
             test = {"test_top1": test_top1, **({"test_loss": test_loss} if math.isfinite(test_loss) else {})}
         found = observer.finish(failure) if observer else {}
         if self.saving is None or self.saving.model is None:
             self._forget()
         elif not failure and self.ranks.rank == 0:
-            save(model, trial.model, self.saving.model, self.data.preprocessing)
+            save(run.judged, trial.model, self.saving.model, self.data.preprocessing)
         return self._trained("diverged" if failure else "ok", run, curve, timed, test, error=failure, probes=found)
 
     def _begin(self) -> tuple[Run, list[dict[str, Any]], dict[str, float]]:
         """Return a run, its curve so far and the seconds it has had: as they were kept, or at their beginning."""
         trial = self.trial
-        model = build_model(self.settled.model, seed=trial.seed).to(self.device)
+        model = build_model(self.settled.model, seed=trial.seed, **recipe.options(trial.train)).to(self.device)
         observer = Observer(trial, model, self.data) if trial.probes and self.ranks.rank == 0 else None
         run = Run(model, trial.train, trial.seed, self.data.train, observer, self.micro, self.ranks)
+        if observer:
+            observer.model = run.judged
         if self.saved:
             tensors, document = self.saved
             try:

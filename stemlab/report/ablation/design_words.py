@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ...candidate import Candidate
 from ...design import Design, Nuisance
-from ...spec import AblationSpec, DataSpec, TrainSpec
+from ...spec import AblationSpec, AugmentSpec, DataSpec, TrainSpec
 from ...spec.base import pair
 from ..numbers import count
 from .outcome import Outcome
@@ -22,6 +22,17 @@ _RECIPE = {
     "label_smoothing": "label smoothing",
     "clip_grad": "gradients clipped at",
     "precision": "precision",
+    "decay_rate": "decay rate",
+    "decay_epochs": "epochs between decays",
+    "milestones": "milestones",
+    "layer_decay": "layer decay",
+    "stem_lr": "learning rate of the stem as a multiple",
+    "stem_weight_decay": "weight decay of the stem",
+    "accumulate": "batches to an update",
+    "ema": "decay of the mean of weights",
+    "drop_path": "drop path",
+    "token_labels": "weight of the loss on tokens",
+    "augment": "images varied by",
 }
 
 
@@ -94,9 +105,21 @@ def _recipe(trains: Sequence[TrainSpec], nuisances: Sequence[Nuisance]) -> str:
         if f"train.{name}" in drawn:
             words.append(f"{said} drawn")
         elif any(values):
-            each = [f"{value:g}" if isinstance(value, int | float) else str(value or "none") for value in values]
+            each = [_said(value) for value in values]
             words.append(f"{said} {listed(each, 'or')}" + (" by arm" if len(each) > 1 else ""))
     return f"Recipe: {', '.join(words)}."
+
+
+def _said(value: object) -> str:
+    """Return a field of a recipe in words."""
+    if isinstance(value, int | float):
+        return f"{value:g}"
+    if isinstance(value, AugmentSpec):
+        given = value.canonical().items()
+        return f"({'; '.join(f'{name} {_said(each)}' for name, each in given)})" if given else "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_said, value))
+    return str(value or "none")
 
 
 def _body(example: Candidate) -> str:
