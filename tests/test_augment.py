@@ -185,6 +185,6 @@ def test_bytes_are_varied_as_floats_are(fields):
     noise = torch.randint(0, 256, (5, 8, 8), dtype=torch.uint8)
     floats = ((noise.float() / 255 - 0.4) / 0.3)[:, None].expand(-1, 3, -1, -1).contiguous()
     labels, spec = torch.arange(5), AugmentSpec(**fields)
-    parts = [MemoryPart(images, labels, 0.4, 0.3, spec) for images in (noise, floats)]
+    parts = [MemoryPart(images, labels, mean=0.4, deviation=0.3, augment=spec) for images in (noise, floats)]
     (one, _), (other, _) = (next(part.batches([torch.arange(5)], [7])) for part in parts)
     torch.testing.assert_close(one, other)

@@ -22,6 +22,9 @@ from torch.nn import functional as F
 
 from ..spec import AugmentSpec
 
+Level = float | torch.Tensor
+"""A value of the images' colours: one for all, or (3, 1, 1)."""
+
 _ASPECT = (3 / 4, 4 / 3)  # of a random crop, as in timm and torchvision
 _TRIES = 10
 _GREY = (0.2989, 0.587, 0.114)
@@ -42,7 +45,7 @@ def drawing(seed: int, device: torch.device) -> Iterator[None]:
             np.random.set_state(numbers)
 
 
-def varied(images: torch.Tensor, spec: AugmentSpec, seed: int, mean: float = 0.0, deviation: float = 1.0) -> Any:
+def varied(images: torch.Tensor, spec: AugmentSpec, seed: int, mean: Level = 0.0, deviation: Level = 1.0) -> Any:
     """Return images (n, 3, H, W) varied, each in its own way, in timm's order; what is drawn follows from the seed.
 
     They are normalised by `mean` and `deviation`, both before and after: in between colours are from 0 to 1. Mixing and
@@ -56,7 +59,7 @@ def varied(images: torch.Tensor, spec: AugmentSpec, seed: int, mean: float = 0.0
         if spec.auto is not None or spec.color_jitter is not None:
             colours = (images * deviation + mean).clamp(0, 1)
             if spec.auto is not None:
-                colours = _by_policy(colours, spec.auto, mean)
+                colours = _by_policy(colours, spec.auto, float(torch.as_tensor(mean).mean()))
             if spec.color_jitter is not None:
                 colours = _jittered(colours, spec.color_jitter)
             images = (colours - mean) / deviation

@@ -37,9 +37,11 @@ class Survey:
 
     `names` are the images that can be trained on, below `root`, with their class in `labels`, the index of their part
     in `own` (of PARTS; all in the training part where the folder has none), and a digest of what is in them in `marks`.
+    `key` is another one as soon as any file is changed.
     """
 
     root: Path
+    key: str
     classes: tuple[str, ...]
     names: tuple[str, ...]
     labels: NDArray[np.int64]
@@ -155,6 +157,7 @@ def _survey(listing: Listing, found: Arrays, bad: dict[str, str]) -> Survey:
     kinds = Counter(KINDS[code] for code in found["kinds"][chosen] if code)
     return Survey(
         root=listing.root,
+        key=listing.digest,
         classes=classes,
         names=tuple(file.name for _, file in used),
         labels=np.array([index[file.of_class] for _, file in used], np.int64),
