@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -19,7 +18,6 @@ from torchvision.transforms import Compose
 
 from ..spec.augment import AugmentSpec
 from .augment import mended
-from .drawn import seeded
 from .split import Batch
 
 LOADERS = "STEMLAB_LOADERS"
@@ -139,9 +137,7 @@ class Views(Dataset[tuple[torch.Tensor, int]]):
 
     def __getitem__(self, item: Item) -> tuple[torch.Tensor, int]:
         place, seed = item
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = self.source.image(int(self.places[place]))
+        image = self.source.image(int(self.places[place]))
         if seed is None:
             return self.judged(image), int(self.labels[place])
         with seeded(seed):
