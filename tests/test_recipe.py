@@ -12,6 +12,7 @@ import timm.optim
 import torch
 from pydantic import ValidationError
 from test_checkpoint import a_trial, numbers, run, same, state
+from test_distributed import together
 from test_micro_batch import without_batch_norm
 from torch.nn import functional as F
 
@@ -200,6 +201,8 @@ def test_falling_schedules_begin_at_the_rate_and_end_at_the_least(schedule):
         ({"optimizer": "adamW"}, "adamw"),
         ({"preset": "vitc"}, "unknown preset 'vitc'"),
         ({"augment": {"auto": "rand-q9"}}, "unknown policy 'rand-q9'"),
+        ({"augment": {"auto": "rnd-m9"}}, "unknown policy 'rnd-m9'"),
+        ({"augment": {"auto": "x"}}, "unknown policy 'x'"),
         ({"augment": {"auto": "original", "color_jitter": 0.4}}, "which varies colours itself"),
         ({"augment": {"mixup": 0.8, "cutmix_share": 0.5}}, "for mixup and cutmix together"),
     ],
@@ -296,7 +299,7 @@ def test_the_mean_of_the_weights_is_what_is_judged():
     assert same(found.judged.state_dict(), weights(found))  # as long as it warms up
     expected, seen = weights(found), []
     found.epoch(lambda: seen.append(weights(found)))
-    for step in [*seen, weights(found)]:
+    for step in seen:
         # The first update behind the warm-up is taken whole, as timm does.
         whole = {n for n, v in step.items() if step is seen[0] or not v.is_floating_point()}
         expected = {n: v if n in whole else 0.75 * expected[n] + 0.25 * v for n, v in step.items()}
@@ -322,7 +325,7 @@ def test_drop_path_reaches_timms_class():
 # What the loss is of.
 
 
-@pytest.mark.parametrize("body", BODIES, ids=str)
+@pytest.mark.parametrize("body", [*BODIES, {"distilled": True}, {"pool": "map", "class_token": False}], ids=str)
 def test_tokens_have_a_loss_of_their_own(body):
     spec = a_trial(token_labels=0.5).canonical()
     spec["model"]["body"] |= body
@@ -400,6 +403,15 @@ def test_a_trial_that_pauses_is_the_one_that_never_did(fields, tmp_path):
     whole, epochs = run(spec, tmp_path)
     assert epochs == [3]
     assert numbers(whole) == numbers(never)
+
+
+@pytest.mark.slow
+def test_two_processes_come_to_the_numbers_of_one():
+    fields = {"batch_size": 51, "accumulate": 2, "ema": 0.9, "clip_grad": 1.0, "layer_decay": 0.7, "drop_path": 0.1}
+    spec = without_batch_norm(epochs=2, **fields)
+    one, two = run(spec)[0], together(spec)[0]
+    for row, expected in zip(two.curve, one.curve, strict=True):
+        assert row == pytest.approx(expected, rel=1e-3, abs=0.003)
 
 
 def test_a_run_goes_on_from_between_two_steps():

@@ -12,10 +12,9 @@ from PIL import Image
 from timm.data import create_transform
 
 from stemlab.data.stream import LOADERS, StreamPart, loaders
-from stemlab.errors import SpecError
 from stemlab.spec import AugmentSpec
 
-ALL = AugmentSpec(crop=(0.3, 1.0), flip=0.5, color_jitter=0.4, auto="rand-m9-mstd0.5-inc1", erasing=0.5)
+ALL = AugmentSpec(crop=(0.3, 1.0), flip=0.5, auto="rand-m9-mstd0.5-inc1", erasing=0.5)
 
 
 class Pictures:
@@ -131,7 +130,9 @@ def test_a_crop_is_absent_unless_it_is_asked_for():
     torch.testing.assert_close(mirrored, images_of(streamed.batches(batches())).flip(-1))
 
 
-@pytest.mark.parametrize("policy", ["rnd-m9", "rand-x9", "x"])
-def test_a_policy_that_timm_has_not_is_refused_by_name(policy):
-    with pytest.raises(SpecError, match=rf"train.augment.auto: timm knows no policy '{policy}'"):
-        part(AugmentSpec(auto=policy))
+def test_a_policy_that_posterises_to_nothing_is_timms_all_the_same():
+    """Pillow refuses to since its version 13."""
+    streamed = part(AugmentSpec(auto="rand-m10-inc1-p1"))
+    for seed in range(40):
+        images, _ = next(streamed.batches([torch.arange(24)], [seed]))
+        assert images.isfinite().all()
