@@ -18,6 +18,7 @@ from torchvision.transforms import Compose
 
 from ..spec.augment import AugmentSpec
 from .augment import mended
+from .drawn import seeded
 from .split import Batch
 
 LOADERS = "STEMLAB_LOADERS"
