@@ -20,6 +20,7 @@ from stemlab.data import contents
 from stemlab.data.folder import survey
 from stemlab.data.images import BadImage, decode, open_rgb
 from stemlab.data.load import forget, load
+from stemlab.data.memory import bytes_in_memory
 from stemlab.data.split import MemoryPart
 from stemlab.data.stream import StreamPart
 from stemlab.errors import SpecError, StemlabError
@@ -330,7 +331,7 @@ def test_a_small_set_in_memory_has_the_images_that_a_stream_gives(tmp_path, monk
         for (a, labels), (b, same) in zip(one.batches(chosen), other.batches(chosen), strict=True):
             torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
             assert labels.tolist() == same.tolist()
-    monkeypatch.setattr("stemlab.data.pixels.MOST", 1000)
+    monkeypatch.setattr("stemlab.data.memory.MOST", 1000)
     assert isinstance(load(spec).train, StreamPart)
     forget()
 
@@ -347,3 +348,24 @@ def test_pixels_that_are_kept_are_those_of_the_files_as_they_are(tmp_path):
     forget()
     assert not torch.equal(next(load(spec).train.batches([torch.arange(4)]))[0], first)
     forget()
+
+
+def test_a_set_that_is_read_from_files_takes_no_memory_of_the_gpu():
+    held = {"classes": 1000, "train": 1_281_167, "test": 50_000, "listing": "x"}
+    large = DataSpec(name="folder:/imagenet", image_size=224, contents=held)
+    small = DataSpec(name="folder:/few", image_size=32, contents={**held, "train": 10_000, "test": 1000})
+    crop = AugmentSpec(crop=(0.1, 1.0))
+    assert bytes_in_memory(large, None) == bytes_in_memory(small, crop) == 0
+    assert bytes_in_memory(small, AugmentSpec(flip=0.5)) == 11_000 * 3 * 32 * 32
+    assert bytes_in_memory(DataSpec(name="digits"), crop) == 1797 * 3 * 4 * 32 * 32
+
+
+def test_an_ablation_reports_on_its_data(tmp_path):
+    root = few(tmp_path / "set", each=20)
+    (root / "class0" / "bad.png").write_bytes(b"")
+    document = {name: value for name, value in study(root).items() if name != "search"}
+    document["train"] = {"epochs": 1, "warmup_epochs": 0, "lr": {"choice": [1.0e-3, 2.0e-3]}}
+    stemlab.ablate({**document, "ablate": {"seeds": [0]}}, tmp_path / "out")
+    assert "1 image is skipped" in (tmp_path / "out" / "report.html").read_text()
+    assert "| skipped | empty | 1 |" in (tmp_path / "out" / "summary.md").read_text()
+    assert (tmp_path / "out" / "tables" / "data.csv").exists()

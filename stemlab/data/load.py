@@ -23,7 +23,8 @@ from .digits import load_digits
 from .folder import survey
 from .fractals import fractals
 from .images import BadImage, open_rgb
-from .pixels import fits, needs_files, pixels
+from .memory import is_streamed
+from .pixels import pixels
 from .split import MemoryPart, Splits
 from .stream import CROP, Source, StreamPart
 
@@ -32,7 +33,7 @@ def load(spec: DataSpec, device: str = "cpu", augment: AugmentSpec | None = None
     """Return the parts of a data set, for a model that trains on this device; `augment` varies the training part."""
     if spec.on_disk:
         contents.require(spec)
-        if needs_files(augment) or not fits(spec):
+        if is_streamed(spec, augment):
             return _stream(spec, device, augment)
     whole = load_files if spec.on_disk else load_fractals if spec.name == "fractals" else load_digits
     found = whole(spec, device)
