@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from stemlab.builders import build_model
 from stemlab.data.digits import load_digits
+from stemlab.engine.estimate import _OF_THE_PACE, _kind
 from stemlab.engine.packing import memory_needed, states
 from stemlab.errors import StemlabError
 from stemlab.report.ablation.design_words import _recipe
@@ -26,6 +27,7 @@ from stemlab.spec.presets import PRESETS
 from stemlab.spec.training import OPTIMIZERS
 from stemlab.train import compiling, loss, recipe
 from stemlab.train.checkpoint import Checkpoint
+from stemlab.train.pace import pace
 from stemlab.train.run import Run, evaluate
 
 MIXED = {"mixup": 0.8, "cutmix": 1.0}
@@ -276,7 +278,7 @@ def test_how_it_is_computed_changes_nothing_but_rounding(fields):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 def test_a_compiled_run_is_the_run():
-    plain, other = a_run(a_trial(batch_size=20)), a_run(a_trial(batch_size=20, compile=True))
+    plain, other = (a_run(without_batch_norm(batch_size=40, **fields)) for fields in ({}, {"compile": True}))
     assert other.epoch() == pytest.approx(plain.epoch(), rel=1e-4)
     assert weights(other).keys() == weights(plain).keys()
 
@@ -439,6 +441,27 @@ def test_a_mean_of_weights_and_more_states_take_more_memory():
 
 
 WIDE = {"stem": {"patch": 2}, "body": {"dim": 768, "depth": 12, "heads": 12}, "image_size": 8, "classes": 10}
+
+
+FREE = {
+    "epochs", "lr", "weight_decay", "momentum", "schedule", "warmup_epochs", "min_lr", "label_smoothing", "clip_grad",
+    "decay_rate", "decay_epochs", "milestones", "layer_decay", "stem_lr", "stem_weight_decay",
+}  # fmt: skip
+
+
+def test_an_estimate_knows_what_an_update_takes():
+    assert set(_OF_THE_PACE) | FREE == set(TrainSpec.model_fields)
+    assert _kind(a_trial()) == _kind(a_trial(lr=0.1))
+    others = [{"ema": 0.9}, {"accumulate": 2}, {"checkpointing": True}, {"augment": {"flip": 0.5}}]
+    assert len({_kind(a_trial(**fields)) for fields in ({}, *others)}) == 5
+
+
+def test_the_pace_of_a_recipe_is_of_all_it_does():
+    spec = a_trial(batch_size=50, accumulate=3, ema=0.9, augment={"crop": [0.5, 1], **MIXED})
+    found = pace(spec, "cpu")
+    assert found.build > 0
+    expected = found.build + 4 * (1077 // 150 * found.update + 360 * found.image) + 360 * found.image
+    assert found.seconds(spec) == pytest.approx(expected)
 
 
 def test_a_report_tells_the_recipe():
