@@ -10,7 +10,7 @@ import typer
 from stemlab.quantities import duration, human
 
 from .following import Engine, Out, Resume, Set, changes, follow
-from .output import Json, console, print_json, rows
+from .output import Json, complain, console, print_json, rows
 
 if TYPE_CHECKING:
     from stemlab import Study
@@ -42,7 +42,7 @@ def run(
 
     changed = changes(set_, {"engine.kind": engine})
     if dry_run:
-        _show_plan(load_ablation(file, changed), json)
+        _show_plan(load_ablation(file, changed, complain), json)
         return
     follow(
         "ablation",

@@ -10,7 +10,7 @@ import typer
 from stemlab.quantities import human
 
 from .following import Engine, Out, Resume, Set, changes, follow
-from .output import Json, console, print_json, rows
+from .output import Json, complain, console, print_json, rows
 
 if TYPE_CHECKING:
     from stemlab import SearchSpec, Study
@@ -35,7 +35,7 @@ def run(
 
     changed = changes(set_, {"search.trials": trials, "engine.kind": engine})
     if dry_run:
-        _show_space(load_search(file, changed), json)
+        _show_space(load_search(file, changed, complain), json)
         return
     follow(
         "search",

@@ -21,13 +21,16 @@ from torch.nn import functional as F
 from ..spec import AugmentSpec
 from .drawn import seeded
 
+Level = float | torch.Tensor
+"""A value of the images' colours: one for all, or (3, 1, 1)."""
+
 _ASPECT = (3 / 4, 4 / 3)  # of a random crop, as in timm and torchvision
 _TRIES = 10
 _GREY = (0.2989, 0.587, 0.114)
 
 
 def varied(
-    images: torch.Tensor, spec: AugmentSpec, seed: int, mean: float = 0.0, deviation: float = 1.0
+    images: torch.Tensor, spec: AugmentSpec, seed: int, mean: Level = 0.0, deviation: Level = 1.0
 ) -> torch.Tensor:
     """Return images (n, 3, H, W) varied, each in its own way, in timm's order; what is drawn follows from the seed.
 
@@ -42,7 +45,7 @@ def varied(
         if spec.auto is not None or spec.color_jitter is not None:
             colours = (images * deviation + mean).clamp(0, 1)
             if spec.auto is not None:
-                colours = _by_policy(colours, spec.auto, mean)
+                colours = _by_policy(colours, spec.auto, float(torch.as_tensor(mean).mean()))
             if spec.color_jitter is not None:
                 colours = _jittered(colours, spec.color_jitter)
             images = (colours - mean) / deviation

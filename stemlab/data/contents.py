@@ -74,14 +74,18 @@ def found(spec: DataSpec, progress: Progress | None = None) -> DataSpec:
     return spec.replace(name=name, contents=contents)
 
 
-def check(spec: DataSpec, contents: Contents) -> None:
-    """StemlabError unless a set on disk is the one that a trial is to be trained on."""
+def require(spec: DataSpec) -> None:
+    """SpecError unless it is known what a set on disk holds."""
     if spec.contents is None:
         raise SpecError(f"{spec.name}: what it holds has not been looked up (stemlab.data.contents.found)")
+
+
+def check(spec: DataSpec, contents: Contents) -> None:
+    """StemlabError unless a set on disk is the one that a trial is to be trained on."""
     if spec.contents != contents:
         raise StemlabError(
             f"{spec.name}: holds other images here than when the study was made: {_shown(contents)}, not "
-            f"{_shown(spec.contents)}"
+            f"{'' if spec.contents is None else _shown(spec.contents)}"
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -139,9 +138,7 @@ class Views(Dataset[tuple[torch.Tensor, int]]):
 
     def __getitem__(self, item: Item) -> tuple[torch.Tensor, int]:
         place, seed = item
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = self.source.image(int(self.places[place]))
+        image = self.source.image(int(self.places[place]))
         if seed is None:
             return self.judged(image), int(self.labels[place])
         with seeded(seed):
