@@ -18,7 +18,7 @@ from .candidate import Candidates
 from .errors import SpecError, StemlabError, StudyError
 from .records import StudyFolder, TrialRecord, folder_for
 from .space import is_hole
-from .spec import AblationSpec, DataSpec, SearchSpec, StudySpec, TrainSpec
+from .spec import AblationSpec, DataSpec, SearchSpec, StudySpec, TrainSpec, TrialSpec
 from .spec.files import Document, override, read, validate
 from .spec.presets import expanded
 from .study import Study
@@ -99,7 +99,7 @@ def search(
     An interrupt (KeyboardInterrupt) stops the trials at once, keeps all that is finished, writes the report and is
     raised again; `resume=True` then goes on, repeats nothing, and ends with the records of an unbroken study.
     """
-    from .engine import tuners
+    from .engine import packs, tuners
     from .engine.halving import Brackets
     from .engine.proposer import TunerProposer
     from .engine.screening import Screened
@@ -122,7 +122,7 @@ def search(
         halves = settings.fidelity if settings.fidelity and settings.fidelity.kind != "median" else None
         trials = Brackets(progress, halves, _epochs(study)) if halves else Proposals(progress)
         try:
-            done = run.loop(trials, runner)
+            done = run.loop(trials, runner, pack=packs.of_search(study, runner.slots))
         finally:
             run.manifest["stopped"] = progress.stopped
         run.folder.forget_states()  # of trials that were stopped early for good
@@ -166,7 +166,9 @@ def ablate(
     with _Run(study, folder, taken_up, reporter, before) as run:
         runner = run.start(plan.total)
         elsewhere = records_beside(folder, run.manifest) if reuse else {}
-        return run.loop(Cells(cells, len(plan.design.arms), study.ablate.seeds), runner, elsewhere)
+        waiting = [trial for cell in cells for trial in cell.trials if trial.digest not in elsewhere]
+        pack = run.pack(waiting, runner)
+        return run.loop(Cells(cells, len(plan.design.arms), study.ablate.seeds, pack), runner, elsewhere, pack)
 
 
 def time_needed(plan: Plan) -> tuple[list[float], int]:
@@ -282,11 +284,22 @@ class _Run:
         """Return for how long the study has run, interruptions left out."""
         return (self.seconds_before + time.perf_counter() - self.began) / 3600
 
-    def loop(self, source: Source, runner: Runner, elsewhere: dict[str, Any] | None = None) -> Study:
-        """Run all trials; return the study, whose files are finished when this run is left."""
-        from .engine.loop import TrialLoop
+    def pack(self, trials: Sequence[TrialSpec], runner: Runner) -> int:
+        """Return how many trials are trained as one, and say so."""
+        from .engine import packs
 
-        TrialLoop(source, runner, self.folder, self.reporter, self.records, elsewhere).run()
+        choice = packs.choose(self.study.engine, trials, runner)
+        if choice.members > 1:
+            self.reporter.note(f"engine: {choice}")
+        self.manifest["packs"] = str(choice)
+        return choice.members
+
+    def loop(self, source: Source, runner: Runner, elsewhere: dict[str, Any] | None = None, pack: int = 1) -> Study:
+        """Run all trials, up to `pack` as one; return the study, whose files are finished when this run is left."""
+        from .engine.loop import TrialLoop
+        from .engine.packs import packing
+
+        TrialLoop(source, runner, self.folder, self.reporter, self.records, elsewhere, packing(runner, pack)).run()
         return Study(self.folder.path)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +15,9 @@ from ..records import TrialRecord
 from ..spec import Order
 from .fork_server import ForkServer
 from .packing import Pool, memory_needed
-from .runner import RETRIES, Progress, RunnerClosed, failed
+from .runner import RETRIES, PackProgress, Progress, RunnerClosed, failed
 from .slots import Slot, find_gpus
-from .work import TRAIN, perform, prepare, train
+from .work import TRAIN, perform, perform_pack, prepare, train
 from .worker_process import WorkerDied, WorkerProcess
 
 _STARTS = 3
@@ -48,13 +51,20 @@ class EmbeddedRunner:
 
         Where GPUs are shared by memory, it waits for one that has room for the trial.
         """
-        need = memory_needed(order.trial) if self._pool.rooms else 0
+        return self._run([order], lambda worker: [worker.run(order, progress)])[0]
+
+    def run_pack(self, orders: Sequence[Order], progress: PackProgress) -> list[TrialRecord]:
+        """Run several trials as one, as `run` runs one."""
+        return self._run(orders, lambda worker: worker.run_pack(orders, progress))
+
+    def _run(self, orders: Sequence[Order], work: Callable[[WorkerProcess], list[TrialRecord]]) -> list[TrialRecord]:
+        need = sum(memory_needed(order.trial) for order in orders) if self._pool.rooms else 0
         place = self._pool.take(need)
         starts = runs = 0
         try:
             while starts < _STARTS:
                 try:
-                    return self._worker(place).run(order, progress)
+                    return work(self._worker(place))
                 except WorkerDied as death:
                     if self._closed.is_set():
                         raise RunnerClosed("the study was stopped") from None
@@ -64,11 +74,36 @@ class EmbeddedRunner:
                     elif runs < self.retries:
                         runs += 1
                     else:  # the trial was at work each time, and may be to blame
-                        return failed(order.trial, f"{death.log}\nthe worker died: {death.reason}".strip())
+                        why = f"{death.log}\nthe worker died: {death.reason}".strip()
+                        return [failed(order.trial, why) for order in orders]
             why = (last.log.splitlines() or ["its log is empty"])[-1]
             raise EngineError(f"{_STARTS} workers died as they started ({last.reason}): {why}")
         finally:
             self._pool.give_back(place, place.slot.gpus, need)
+
+    @property
+    def places(self) -> list[Slot]:
+        """The slots, one for each trial at a time."""
+        return [place.slot for place in self._places]
+
+    def everywhere(self, work: str, order: Order, environment: Mapping[str, str]) -> list[TrialRecord]:
+        """Have some other work done in all slots at once, by workers of its own; a record of each that came through."""
+
+        def once(slot: Slot) -> TrialRecord | None:
+            around = {**slot.environment(), **environment}
+            try:
+                worker = WorkerProcess(lambda log: self._server.fork([work], around, log))
+            except WorkerDied:
+                return None
+            try:
+                return worker.run(order, lambda row: None)
+            except WorkerDied:
+                return None
+            finally:
+                worker.close()
+
+        with ThreadPoolExecutor(self.slots) as pool:
+            return [record for record in pool.map(once, self.places) if record is not None and record.status == "ok"]
 
     def _worker(self, place: _Place) -> WorkerProcess:
         """Return the worker of a place; start it if there is none."""
@@ -111,6 +146,7 @@ class InlineRunner:
 
     def __init__(self, slot: Slot, keep: Path | None = None) -> None:
         self.slots = 1
+        self.places = [slot]
         self._slot, self._keep = slot, keep
         # No environment holds this process to its slot: torch may see more GPUs than are to be used.
         seen = [gpu.index for gpu in find_gpus()] if slot.gpus else []
@@ -118,13 +154,23 @@ class InlineRunner:
 
     def run(self, order: Order, progress: Progress) -> TrialRecord:
         """Run one trial here."""
+        with self._settled():
+            return perform(partial(train, device=self._device), order, progress, self._keep)
+
+    def run_pack(self, orders: Sequence[Order], progress: PackProgress) -> list[TrialRecord]:
+        """Run several trials as one, here."""
+        with self._settled():
+            return perform_pack(train, orders, progress, self._keep, self._device)
+
+    @contextlib.contextmanager
+    def _settled(self) -> Iterator[None]:
         import torch
 
         before = torch.get_num_threads()
         prepare()
         torch.set_num_threads(self._slot.threads)
         try:
-            return perform(partial(train, device=self._device), order, progress, self._keep)
+            yield
         finally:
             torch.set_num_threads(before)
 

@@ -13,6 +13,8 @@ RETRIES = 1
 """How often a trial is run again whose process or machine died, unless the study says otherwise."""
 
 Progress = Callable[[dict[str, float]], None]
+PackProgress = Callable[[int, dict[str, float]], None]
+"""Gets the place of a trial among those that are run as one, and a row of its curve."""
 
 
 class RunnerClosed(StemlabError):

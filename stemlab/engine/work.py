@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 from ..records import TrialRecord
 from ..spec import Order
-from .runner import Progress, failed
+from .runner import PackProgress, Progress, failed
 from .slots import PROCESSES, SHARED
 
 Work = Callable[[Order, Progress, Path | None], TrialRecord]
@@ -72,3 +73,21 @@ def perform(work: Work, order: Order, progress: Progress, keep: Path | None = No
         return work(order, progress, keep)
     except Exception:
         return failed(order.trial, traceback.format_exc())
+
+
+def perform_pack(
+    work: Work, orders: Sequence[Order], progress: PackProgress, keep: Path | None = None, device: str | None = None
+) -> list[TrialRecord]:
+    """Train the models of orders as one. Where that cannot be, such as for a layer unknown to vmap, do each alone."""
+    if work is train:
+        from ..train.packed import run_packed
+
+        try:
+            return run_packed([order.trial for order in orders], progress, device)
+        except Exception:
+            traceback.print_exc()
+        finally:
+            if os.environ.get(SHARED) == "1":
+                _leave_the_gpu()
+    alone = partial(train, device=device) if work is train else work
+    return [perform(alone, order, partial(progress, member), keep) for member, order in enumerate(orders)]

@@ -35,13 +35,20 @@ def main(arguments: Sequence[str], end: Callable[[], None] = _exit, silence: flo
     threading.Thread(target=_listen, args=(orders, tasks, end, silence), daemon=True).start()
 
     from ..spec import Order
-    from .work import perform, prepare
+    from .work import perform, perform_pack, prepare
 
     work = prepare(arguments[0])
     keep = Path(arguments[1]) if len(arguments) > 1 else None
     _send(events, end, {"event": "ready"})
     while True:
-        order = Order.model_validate(json.loads(tasks.get()))
+        task = json.loads(tasks.get())
+        if "pack" in task:
+            orders = [Order.model_validate(order) for order in task["pack"]]
+            each = lambda member, row: _send(events, end, {"event": "epoch", "member": member, "row": row})  # noqa: E731
+            records = perform_pack(work, orders, each, keep)
+            _send(events, end, {"event": "records", "records": [json.loads(record.to_json()) for record in records]})
+            continue
+        order = Order.model_validate(task)
         record = perform(work, order, lambda row: _send(events, end, {"event": "epoch", "row": row}), keep)
         _send(events, end, {"event": "record", "record": json.loads(record.to_json())})
 

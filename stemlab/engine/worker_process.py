@@ -13,7 +13,7 @@ from typing import IO, Any, Protocol
 
 from ..records import TrialRecord
 from ..spec import Order
-from .runner import Progress
+from .runner import PackProgress, Progress
 
 
 class WorkerDied(Exception):
@@ -114,6 +114,17 @@ class WorkerProcess:
                 progress(event["row"])
             elif event["event"] == "record":
                 return TrialRecord.from_dict(event["record"])
+        raise self._death()
+
+    def run_pack(self, orders: Sequence[Order], progress: PackProgress) -> list[TrialRecord]:
+        """Have several trials run as one; WorkerDied if there were no records."""
+        if not self.send(json.dumps({"pack": [order.canonical() for order in orders]}) + "\n"):
+            raise self._death()
+        for event in self._events():
+            if event["event"] == "epoch":
+                progress(event["member"], event["row"])
+            elif event["event"] == "records":
+                return [TrialRecord.from_dict(record) for record in event["records"]]
         raise self._death()
 
     def _events(self) -> Iterator[dict[str, Any]]:

@@ -43,7 +43,8 @@ class EngineSpec(Spec):
     concurrency and the cores or GPU slots allow). `threads`: CPU threads of each. `gpus_per_trial`: absent means one
     where there are GPUs, 0 means the CPU. `gpus`: the only ones to use, by index. `trials_per_gpu`: how many share
     one; `auto`: as many as its memory has room for. `retries`: how often a trial is run again whose process or machine
-    died.
+    died. `pack` (embedded only): how many trials that differ in rates and seeds alone are trained as one model;
+    `never`, or `auto` (unless given): as many as is fastest (docs/packed.md).
 
     Of `nni` alone are `service` (this machine, others by SSH, Kubernetes), `machines` and `kubernetes`; `port` is that
     of its page on 127.0.0.1 (absent: a free one). Of `ray` alone is `address` (absent: a cluster on this machine).
@@ -61,6 +62,7 @@ class EngineSpec(Spec):
     kubernetes: KubernetesSpec | None = None
     port: Port | None = None
     address: Text | None = None
+    pack: Literal["auto", "never"] | PositiveInt | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> EngineSpec:
@@ -83,4 +85,4 @@ class EngineSpec(Spec):
         return self
 
 
-_ONLY = {"service": "nni", "machines": "nni", "kubernetes": "nni", "port": "nni", "address": "ray"}
+_ONLY = {"service": "nni", "machines": "nni", "kubernetes": "nni", "port": "nni", "address": "ray", "pack": "embedded"}

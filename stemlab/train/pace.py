@@ -41,15 +41,15 @@ def pace(trial: TrialSpec, device: str | None = None) -> Pace:
     model = build_model(match(trial.model).model, seed=trial.seed, **recipe.options(trial.train)).to(device)
     built = time.perf_counter() - began
     enough = _STEPS * update_size(trial.train, len(data.train))
-    run = Run(model, trial.train, trial.seed, _First(data.train, enough))
-    judged = _First(data.validation, 512)
+    run = Run(model, trial.train, trial.seed, First(data.train, enough))
+    judged = First(data.validation, 512)
     _timed(run.epoch, device)  # the first steps of a process are slow
     updates = _timed(run.epoch, device) / run.steps
     images = _timed(lambda: evaluate(model, judged, trial.train), device) / len(judged)
     return Pace(built, updates, images)
 
 
-class _First:
+class First:
     """The first images of a part."""
 
     def __init__(self, part: Part, most: int) -> None:
