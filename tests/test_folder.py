@@ -369,3 +369,9 @@ def test_an_ablation_reports_on_its_data(tmp_path):
     assert "1 image is skipped" in (tmp_path / "out" / "report.html").read_text()
     assert "| skipped | empty | 1 |" in (tmp_path / "out" / "summary.md").read_text()
     assert (tmp_path / "out" / "tables" / "data.csv").exists()
+
+
+@pytest.mark.parametrize("path", ["", "~nobody-of-this-name/x", "x" * 5000, "a\0b", "\ud800"])
+def test_a_path_that_can_be_none_is_refused(path):
+    with pytest.raises(SpecError, match=r"data.name: .*(no such folder|needs its path)"):
+        load_search({**study(Path("x")), "data": {"name": f"folder:{path}"}})

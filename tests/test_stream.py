@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import numpy as np
@@ -11,8 +12,10 @@ from images import picture
 from PIL import Image
 from timm.data import create_transform
 
+from stemlab.builders import build_model
 from stemlab.data.stream import LOADERS, StreamPart, loaders
-from stemlab.spec import AugmentSpec
+from stemlab.spec import AugmentSpec, ModelSpec, TrainSpec
+from stemlab.train.run import Run
 
 ALL = AugmentSpec(crop=(0.3, 1.0), flip=0.5, auto="rand-m9-mstd0.5-inc1", erasing=0.5)
 
@@ -136,3 +139,21 @@ def test_a_policy_that_posterises_to_nothing_is_timms_all_the_same():
     for seed in range(40):
         images, _ = next(streamed.batches([torch.arange(24)], [seed]))
         assert images.isfinite().all()
+
+
+def test_a_run_that_is_taken_up_in_the_middle_of_an_epoch_ends_with_the_same_weights():
+    spec = TrainSpec(epochs=1, warmup_epochs=0.0, batch_size=4, augment=ALL)
+    model = {"stem": {"patch": 8}, "body": {"dim": 16, "depth": 1, "heads": 2}, "image_size": 16, "classes": 3}
+
+    def begun() -> Run:
+        return Run(build_model(ModelSpec.model_validate(model), seed=0), spec, 0, part())
+
+    unbroken, states = begun(), []
+    unbroken.epoch(lambda: states.append(copy.deepcopy(unbroken.state())))
+    assert len(states) == 6
+    for state in states[:-1]:
+        taken_up = begun()
+        taken_up.restore(*state)
+        taken_up.epoch()
+        for one, other in zip(unbroken.model.parameters(), taken_up.model.parameters(), strict=True):
+            assert torch.equal(one, other)
