@@ -21,6 +21,11 @@ SHARING = 8
 """So many trials share a GPU at most where its memory decides: each has a process, and a CUDA context, of its own."""
 
 
+_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**26)}
+# glibc would give large tensors back to the system at every step, and get them again page by page: of a pack of 16 small
+# ViTs 19,000 pages a step, a tenth of its time.
+
+
 @dataclass(frozen=True)
 class Gpu:
     """One GPU, as nvidia-smi lists it."""
@@ -58,6 +63,7 @@ class Slot:
             "MKL_NUM_THREADS": threads,
             PROCESSES: str(max(1, len(self.gpus))),
             SHARED: "0" if self.room is None else "1",
+            **({} if self.gpus else _KEEP_MEMORY),
         }
 
 
