@@ -1,6 +1,7 @@
 """How fast three loops train the same model on the same images: stemlab's, one as timm's script has it, a plain one.
 
     python benchmarks/training.py [rounds [threads [cases]]]
+    python benchmarks/training.py --together [rounds [cases]]
 
 (a) `stemlab.train.run.Run`; (b) timm's `create_dataset` and `create_loader` over a folder of PNG files, its optimizer,
 its scheduler, its AverageMeter with `loss.item()`, in the order of its train.py; (c) torch alone, images in memory, as
@@ -11,6 +12,9 @@ Each is a process of its own. They have their turns (a, b, c, a, b, c, ...), of 
 time of processors are medians of the rounds, the first left out, and ratios to (c) those of each round, with their 95 %
 intervals. `start` is from the beginning of a process to the end of its first step, the median of three processes, and
 `memory` the largest resident set. On a busy machine the times of processors, with one thread, are what to look at.
+
+With `--together` all three have their turns in one process, with one thread, where they meet the same caches: that
+tells small differences of their steps.
 """
 
 from __future__ import annotations
@@ -33,7 +37,9 @@ Epoch = Callable[[Callable[[], object]], object]
 
 ARMS = {"a": "stemlab's loop", "b": "as timm's script", "c": "by hand"}
 SMALL = {"body": {"dim": 64, "depth": 6, "heads": 4}, "image_size": 32, "classes": 10, "stem": {"patch": 4}}
+TINY = {**SMALL, "body": {"dim": 16, "depth": 1, "heads": 1}, "stem": {"patch": 16}}
 CASES: dict[str, tuple[Any, int, int]] = {  # the model, the batch, the images of an epoch
+    "tiny": (TINY, 8, 256),  # where a step is mostly what surrounds the model
     "small": (SMALL, 32, 256),
     "vit_p_1gf": ("vit_p_1gf", 4, 8),
     "vit_c_1gf": ("vit_c_1gf", 4, 8),
@@ -127,13 +133,45 @@ def _make_images(folder: Path, case: str) -> None:
 
 def _serve(arm: str, case: str, folder: Path) -> None:
     """Answer each line with what an epoch took, and when the first step of all was done."""
-    epoch = {"a": _stemlab, "b": _timm, "c": _by_hand}[arm](case, folder)
+    epoch = _loop(arm, case, folder)
     born, first = psutil.Process().create_time(), list[float]()
     for _ in sys.stdin:
         before, worked = time.perf_counter(), time.process_time()
         epoch(lambda: None if first else first.extend((time.time() - born, time.process_time())))
         found = {"seconds": time.perf_counter() - before, "processor": time.process_time() - worked, "peak": _peak()}
         print(json.dumps({**found, "start": first[0], "start_processor": first[1]}), flush=True)
+
+
+def _together(rounds: int, cases: str) -> None:
+    """Print what a step of each loop takes of a processor, all in this process."""
+    import torch
+
+    from stemlab.engine.measuring import Range
+
+    torch.set_num_threads(1)
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, one thread, {rounds} rounds\n")
+    print("| | CPU ms a step | CPU over (c) |\n|---|---|---|")
+    for case in cases.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            _make_images(Path(folder), case)
+            epochs = {arm: _loop(arm, case, Path(folder)) for arm in ARMS}
+            turns = [{arm: _processor_ms(epoch) for arm, epoch in epochs.items()} for _ in range(1 + rounds)][1:]
+        _, batch, images = CASES[case]
+        for arm, name in ARMS.items():
+            over = Range.of([turn[arm] / turn["c"] for turn in turns])
+            shown = "1" if arm == "c" else f"{over.median:.3f} ({over.low:.3f} to {over.high:.3f})"
+            step = median(turn[arm] for turn in turns) * batch / images
+            print(f"| {case}: ({arm}) {name} | {step:.2f} | {shown} |", flush=True)
+
+
+def _processor_ms(epoch: Epoch) -> float:
+    before = time.process_time()
+    epoch(lambda: None)
+    return 1000 * (time.process_time() - before)
+
+
+def _loop(arm: str, case: str, folder: Path) -> Epoch:
+    return {"a": _stemlab, "b": _timm, "c": _by_hand}[arm](case, folder)
 
 
 def _peak() -> int:
@@ -232,5 +270,8 @@ def _by_hand(case: str, folder: Path) -> Epoch:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         _serve(sys.argv[2], sys.argv[3], Path(sys.argv[4]))
+    elif sys.argv[1:2] == ["--together"]:
+        given = (*sys.argv[2:], *("20", ",".join(CASES))[len(sys.argv) - 2 :])
+        _together(int(given[0]), given[1])
     else:
         main()

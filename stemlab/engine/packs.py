@@ -14,6 +14,7 @@ from statistics import median
 import numpy as np
 
 from ..data.cache import Arrays, kept
+from ..errors import EngineError
 from ..matching import match
 from ..records import TrialRecord
 from ..spec import EngineSpec, Order, SearchSpec, TrialSpec
@@ -30,11 +31,12 @@ MOST = 64
 
 _TRIED = (1, 4, 16, 64)
 _FEW = 8  # trials: fewer are done before anything is measured
-_SHORT = 1e12  # forward flops that a core has to do in a study before a choice is worth its measurement: a minute
+_SHORT = 3e11  # forward flops that a core has to do in a study before a choice is worth its measurement: a minute
 _SMALL = 1e11  # forward flops of a batch below which a GPU waits for its kernels to be launched
 _GAIN = 1.05
 _CPU_SHARE = 0.5
 _LIMIT = "STEMLAB_PACK_LIMIT"
+_WORK = "stemlab.engine.packs:time_packs"
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,10 @@ def choose(engine: EngineSpec, trials: Sequence[TrialSpec], runner: Runner) -> C
     each = flops * trial.train.epochs * trial.data.part_sizes[0]
     if not isinstance(runner, EmbeddedRunner) or len(trials) < _FEW or each * len(trials) / len(slots) < _SHORT:
         return Choice()
-    return _fastest(_measured(key, trial, most, slots, runner))
+    try:
+        return _fastest(_measured(key, trial, most, slots, runner))
+    except EngineError:  # what cannot be measured is not packed
+        return Choice()
 
 
 def of_search(study: SearchSpec, slots: int) -> int:
@@ -125,7 +130,9 @@ def _measured(key: str, trial: TrialSpec, most: int, slots: Sequence[Slot], runn
     name = hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:16]
 
     def make() -> Arrays:
-        records = runner.everywhere("stemlab.engine.packs:time_packs", Order(trial=trial), {_LIMIT: str(most)})
+        records = runner.everywhere(_WORK, Order(trial=trial), {_LIMIT: str(most)})
+        if not records:
+            raise EngineError("no worker could time a pack")
         sizes = set.intersection(*({int(name) for name in record.metrics} for record in records))
         seconds = [median(record.metrics[str(size)] for record in records) for size in sorted(sizes)]
         return {"members": np.array(sorted(sizes)), "seconds": np.array(seconds)}

@@ -32,7 +32,7 @@ from .stacked import Stack
 from .stopping import divergence
 from .trial import run_trial
 
-_TIMED = 3
+_TIMED = 2
 
 Progress = Callable[[int, dict[str, Any]], None]
 """Gets the place of a member among the trials, and a new row of its curve."""
@@ -168,8 +168,8 @@ def update_seconds(trial: TrialSpec, members: int) -> float:
         run: Run | Pack = Run(build_model(match(trial.model).model, seed=0), trial.train, 0, part)
     else:
         run = Pack([trial.replace(seed=seed) for seed in range(members)], part, "cpu")
-    times = []
-    for _ in range(3):  # the first steps of a process are slow
+    times = list[float]()
+    for _ in range(2):  # the first steps of a process are slow
         run.updates = 0
         before = time.perf_counter()
         run.epoch()
