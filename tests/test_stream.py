@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from timm.data import create_transform
 
 from stemlab.builders import build_model
 from stemlab.data.stream import LOADERS, StreamPart, loaders
-from stemlab.spec import AugmentSpec, ModelSpec, TrainSpec
+from stemlab.engine.embedded import EmbeddedRunner
+from stemlab.engine.slots import Slot
+from stemlab.spec import AugmentSpec, ModelSpec, Order, TrainSpec, TrialSpec
 from stemlab.train.run import Run
 
 ALL = AugmentSpec(crop=(0.3, 1.0), flip=0.5, auto="rand-m9-mstd0.5-inc1", erasing=0.5)
@@ -157,3 +160,16 @@ def test_a_run_that_is_taken_up_in_the_middle_of_an_epoch_ends_with_the_same_wei
         taken_up.epoch()
         for one, other in zip(unbroken.model.parameters(), taken_up.model.parameters(), strict=True):
             assert torch.equal(one, other)
+
+
+def test_a_worker_can_fork_while_it_listens(monkeypatch):
+    """A forked process closes its stdin, which takes a lock that whoever reads from it holds."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    model = {"stem": {"patch": 8}, "body": {"dim": 16, "depth": 1, "heads": 2}, "image_size": 32, "classes": 10}
+    trial = TrialSpec.model_validate({"model": model, "data": {"name": "digits"}, "train": {}, "seed": 0})
+    runner = EmbeddedRunner([Slot((), 1)], work="forking_work:fork")
+    try:
+        record = runner.run(Order(trial=trial), lambda row: None)
+    finally:
+        runner.close()
+    assert record.status == "ok", record.error
