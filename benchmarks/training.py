@@ -1,15 +1,20 @@
 """How fast three loops train the same model on the same images: stemlab's, one as timm's script has it, a plain one.
 
     python benchmarks/training.py [rounds [threads [cases]]]
+    python benchmarks/training.py --together [rounds [cases]]
 
 (a) `stemlab.train.run.Run`; (b) timm's `create_dataset` and `create_loader` over a folder of PNG files, its optimizer,
 its scheduler, its AverageMeter with `loss.item()`, in the order of its train.py; (c) torch alone, images in memory, as
 one writes it by hand. All in fp32 with AdamW, a cosine schedule by step and no augmentation. (a) and (c) have the
 images in memory as float tensors; (b) reads them in its own process, without workers.
 
-Each is a process of its own, started one after the other, and then they have their turns (a, b, c, a, b, c, ...), of an
-epoch each. `start` is from the beginning of the process to the end of its first step; images a second and the time of
-processors are medians of the rounds, the first left out; `memory` is the largest resident set.
+Each is a process of its own. They have their turns (a, b, c, a, b, c, ...), of an epoch each: images a second and the
+time of processors are medians of the rounds, the first left out, and ratios to (c) those of each round, with their 95 %
+intervals. `start` is from the beginning of a process to the end of its first step, the median of three processes, and
+`memory` the largest resident set. On a busy machine the times of processors, with one thread, are what to look at.
+
+With `--together` all three have their turns in one process, with one thread, where they meet the same caches: that
+tells small differences of their steps.
 """
 
 from __future__ import annotations
@@ -32,38 +37,48 @@ Epoch = Callable[[Callable[[], object]], object]
 
 ARMS = {"a": "stemlab's loop", "b": "as timm's script", "c": "by hand"}
 SMALL = {"body": {"dim": 64, "depth": 6, "heads": 4}, "image_size": 32, "classes": 10, "stem": {"patch": 4}}
+TINY = {**SMALL, "body": {"dim": 16, "depth": 1, "heads": 1}, "stem": {"patch": 16}}
 CASES: dict[str, tuple[Any, int, int]] = {  # the model, the batch, the images of an epoch
-    "small": (SMALL, 32, 512),
-    "vit_p_1gf": ("vit_p_1gf", 4, 16),
-    "vit_c_1gf": ("vit_c_1gf", 4, 16),
+    "tiny": (TINY, 8, 256),  # where a step is mostly what surrounds the model
+    "small": (SMALL, 32, 256),
+    "vit_p_1gf": ("vit_p_1gf", 4, 8),
+    "vit_c_1gf": ("vit_c_1gf", 4, 8),
 }
+STARTS = 3
 RECIPE = {"lr": 1e-3, "weight_decay": 0.05, "epochs": 100, "warmup_epochs": 1}
 
 
 def main() -> None:
-    rounds, threads, cases = (*sys.argv[1:], *("6", "2", ",".join(CASES))[len(sys.argv) - 1 :])
+    rounds, threads, cases = (*sys.argv[1:], *("12", "2", ",".join(CASES))[len(sys.argv) - 1 :])
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {threads} threads, {rounds} rounds\n")
-    print("| | images/s | CPU ms an image | over (c) | CPU over (c) | start | memory |\n|---|---|---|---|---|---|---|")
+    print("| | images/s | CPU ms an image | over (c) | CPU over (c) | start | CPU of it | memory |")
+    print("|---" * 8 + "|")
     for case in cases.split(","):
         with tempfile.TemporaryDirectory() as folder:
             _make_images(Path(folder), case)
-            loops = {arm: _Process(arm, case, folder, threads) for arm in ARMS}
-            turns = [{arm: loop.turn() for arm, loop in loops.items()} for _ in range(1 + int(rounds))][1:]
-            for arm, loop in loops.items():
-                loop.popen.kill()
-                loop.popen.wait()
-                print(f"| {case}: ({arm}) {ARMS[arm]} | {_cells(arm, case, turns, loop.start)} |", flush=True)
+            started: dict[str, list[_Process]] = {arm: [] for arm in ARMS}
+            for _ in range(STARTS):
+                for arm, loops in started.items():
+                    if loops:
+                        loops[-1].end()
+                    loops.append(_Process(arm, case, folder, threads))
+            turns = [{arm: loops[-1].turn() for arm, loops in started.items()} for _ in range(1 + int(rounds))][1:]
+            for arm, loops in started.items():
+                loops[-1].end()
+                cells = _cells(arm, CASES[case][2], turns, [loop.first for loop in loops])
+                print(f"| {case}: ({arm}) {ARMS[arm]} | {cells} |", flush=True)
 
 
-def _cells(arm: str, case: str, turns: list[dict[str, dict[str, float]]], start: float) -> str:
-    images = CASES[case][2]
-    over = {name: [turn[arm][name] / turn["c"][name] for turn in turns] for name in ("seconds", "processor")}
+def _cells(arm: str, images: int, turns: list[dict[str, dict[str, float]]], starts: list[dict[str, float]]) -> str:
+    from stemlab.engine.measuring import Range
+
+    over = [Range.of([turn[arm][name] / turn["c"][name] for turn in turns]) for name in ("seconds", "processor")]
     return " | ".join(
         [
             f"{images / median(turn[arm]['seconds'] for turn in turns):.1f}",
             f"{1000 * median(turn[arm]['processor'] for turn in turns) / images:.2f}",
-            *("" if arm == "c" else f"{median(values):.3f}" for values in over.values()),
-            f"{start:.1f} s",
+            *("1" if arm == "c" else f"{one.median:.3f} ({one.low:.3f} to {one.high:.3f})" for one in over),
+            *(f"{median(first[name] for first in starts):.1f} s" for name in ("start", "start_processor")),
             f"{turns[-1][arm]['peak'] / 1e6:.0f} MB",
         ]
     )
@@ -80,7 +95,11 @@ class _Process:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
         )
-        self.start = self.turn()["start"]
+        self.first = self.turn()
+
+    def end(self) -> None:
+        self.popen.kill()
+        self.popen.communicate()
 
     def turn(self) -> dict[str, float]:
         assert self.popen.stdin is not None
@@ -114,13 +133,45 @@ def _make_images(folder: Path, case: str) -> None:
 
 def _serve(arm: str, case: str, folder: Path) -> None:
     """Answer each line with what an epoch took, and when the first step of all was done."""
-    epoch = {"a": _stemlab, "b": _timm, "c": _by_hand}[arm](case, folder)
+    epoch = _loop(arm, case, folder)
     born, first = psutil.Process().create_time(), list[float]()
     for _ in sys.stdin:
         before, worked = time.perf_counter(), time.process_time()
-        epoch(lambda: None if first else first.append(time.time() - born))
-        found = {"seconds": time.perf_counter() - before, "processor": time.process_time() - worked, "start": first[0]}
-        print(json.dumps({**found, "peak": _peak()}), flush=True)
+        epoch(lambda: None if first else first.extend((time.time() - born, time.process_time())))
+        found = {"seconds": time.perf_counter() - before, "processor": time.process_time() - worked, "peak": _peak()}
+        print(json.dumps({**found, "start": first[0], "start_processor": first[1]}), flush=True)
+
+
+def _together(rounds: int, cases: str) -> None:
+    """Print what a step of each loop takes of a processor, all in this process."""
+    import torch
+
+    from stemlab.engine.measuring import Range
+
+    torch.set_num_threads(1)
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, one thread, {rounds} rounds\n")
+    print("| | CPU ms a step | CPU over (c) |\n|---|---|---|")
+    for case in cases.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            _make_images(Path(folder), case)
+            epochs = {arm: _loop(arm, case, Path(folder)) for arm in ARMS}
+            turns = [{arm: _processor_ms(epoch) for arm, epoch in epochs.items()} for _ in range(1 + rounds)][1:]
+        _, batch, images = CASES[case]
+        for arm, name in ARMS.items():
+            over = Range.of([turn[arm] / turn["c"] for turn in turns])
+            shown = "1" if arm == "c" else f"{over.median:.3f} ({over.low:.3f} to {over.high:.3f})"
+            step = median(turn[arm] for turn in turns) * batch / images
+            print(f"| {case}: ({arm}) {name} | {step:.2f} | {shown} |", flush=True)
+
+
+def _processor_ms(epoch: Epoch) -> float:
+    before = time.process_time()
+    epoch(lambda: None)
+    return 1000 * (time.process_time() - before)
+
+
+def _loop(arm: str, case: str, folder: Path) -> Epoch:
+    return {"a": _stemlab, "b": _timm, "c": _by_hand}[arm](case, folder)
 
 
 def _peak() -> int:
@@ -219,5 +270,8 @@ def _by_hand(case: str, folder: Path) -> Epoch:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         _serve(sys.argv[2], sys.argv[3], Path(sys.argv[4]))
+    elif sys.argv[1:2] == ["--together"]:
+        given = (*sys.argv[2:], *("20", ",".join(CASES))[len(sys.argv) - 2 :])
+        _together(int(given[0]), given[1])
     else:
         main()

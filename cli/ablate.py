@@ -10,7 +10,7 @@ import typer
 from stemlab.quantities import duration, human
 
 from .following import Engine, Out, Resume, Set, changes, follow
-from .output import Json, console, print_json, rows
+from .output import Json, complain, console, print_json, rows
 
 if TYPE_CHECKING:
     from stemlab import Study
@@ -38,11 +38,12 @@ def run(
 ) -> None:
     """Train every arm of a study on the same draws and seeds, and report what differs."""
     import stemlab
+    from stemlab.data.contents import in_lines
     from stemlab.running import load_ablation
 
     changed = changes(set_, {"engine.kind": engine})
     if dry_run:
-        _show_plan(load_ablation(file, changed), json)
+        _show_plan(load_ablation(file, changed, in_lines(complain)), json)
         return
     follow(
         "ablation",

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stemlab.data.contents import in_lines
+
 from .output import complain, console
 
 if TYPE_CHECKING:
@@ -36,6 +38,11 @@ class Lines:
         self.total = self.done = 0
         self.best: float | None = None
         self.lock = threading.Lock()
+        self._in_lines = in_lines(self.note)
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """Say every ten seconds how far a data set is prepared."""
+        self._in_lines(what, done, total)
 
     def begin(self, folder: Path, total: int, slots: int) -> None:
         """Say how much there is to do."""
@@ -98,6 +105,12 @@ class Live(Lines):
         self.bars: dict[str, TaskID] = {}
         self.overall = self.progress.add_task(kind, total=None, info="starting workers")
         self.progress.start()
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """Show how far a data set is prepared."""
+        if what not in self.bars:
+            self.bars[what] = self.progress.add_task(what, total=total, info="images")
+        self.progress.update(self.bars[what], completed=done, visible=done < total)
 
     def begin(self, folder: Path, total: int, slots: int) -> None:
         """Show the whole as a bar."""

@@ -10,7 +10,7 @@ import typer
 from stemlab.quantities import human
 
 from .following import Engine, Out, Resume, Set, changes, follow
-from .output import Json, console, print_json, rows
+from .output import Json, complain, console, print_json, rows
 
 if TYPE_CHECKING:
     from stemlab import SearchSpec, Study
@@ -31,11 +31,12 @@ def run(
 ) -> None:
     """Search a space of stems and report the best, at matched cost."""
     import stemlab
+    from stemlab.data.contents import in_lines
     from stemlab.running import load_search
 
     changed = changes(set_, {"search.trials": trials, "engine.kind": engine})
     if dry_run:
-        _show_space(load_search(file, changed), json)
+        _show_space(load_search(file, changed, in_lines(complain)), json)
         return
     follow(
         "search",

@@ -96,7 +96,14 @@ class _Lines:
     """One line an epoch."""
 
     def __init__(self) -> None:
+        from stemlab.data.contents import in_lines
+
         self.folder: Path | None = None
+        self._in_lines = in_lines(self.note)
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """Say every ten seconds how far the data are prepared."""
+        self._in_lines(what, done, total)
 
     def begin(self, folder: Path, trial: TrialSpec, device: str) -> None:
         """Say what is trained, and where it goes."""
@@ -128,30 +135,31 @@ class _Lines:
 
 
 class _Bar(_Lines):
-    """A bar of all updates below a line an epoch."""
+    """A bar of all updates below a line an epoch, and one of what is prepared before."""
 
     def __init__(self) -> None:
         super().__init__()
         self.progress: Progress | None = None
-        self.bar: TaskID | None = None
+        self.bars: dict[str, TaskID] = {}
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """Move the bar of what is prepared."""
+        self._move(what, done, total)
 
     def steps(self, done: int, total: int) -> None:
-        """Move the bar."""
+        """Move the bar of updates."""
+        self._move("updates", done, total)
+
+    def _move(self, what: str, done: int, total: int) -> None:
         if self.progress is None:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-            self.progress = Progress(
-                TextColumn("updates"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=console(stderr=True),
-                transient=True,
-            )
-            self.bar = self.progress.add_task("updates", total=total)
+            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+            self.progress = Progress(*columns, console=console(stderr=True), transient=True)
             self.progress.start()
-        assert self.bar is not None
-        self.progress.update(self.bar, completed=done)
+        if what not in self.bars:
+            self.bars[what] = self.progress.add_task(what, total=total)
+        self.progress.update(self.bars[what], completed=done, visible=done < total)
 
     def note(self, text: str) -> None:
         """Print a line above the bar."""

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,21 +24,23 @@ from .spec.presets import expanded
 from .study import Study
 
 if TYPE_CHECKING:
+    from .data.contents import Preparing
     from .engine.loop import Reporter, Source
     from .engine.runner import Runner
     from .engine.screening import Screened
     from .plan import Plan
 
 StudySource = str | os.PathLike[str] | dict[str, Any]
-Note = Callable[[str], None]
 
 
-def load_search(source: StudySource, changes: Sequence[str] = (), note: Note | None = None) -> Candidates[SearchSpec]:
+def load_search(
+    source: StudySource, changes: Sequence[str] = (), preparing: Preparing | None = None
+) -> Candidates[SearchSpec]:
     """Return the space of a search file (or dict), checked; `changes` are `path=value` as after --set.
 
-    A data set on disk is looked at, which may take long the first time; `note` is told how far that has come.
+    A data set on disk is looked at, which may take long the first time; `preparing` is told how far that has come.
     """
-    document = _read(SearchSpec, source, changes, note)
+    document = _read(SearchSpec, source, changes, preparing)
     study = validate(SearchSpec, document)
     if study.search.fidelity is not None and is_hole(_epochs(study)):
         raise document.error(("train", "epochs"), "a search that stops trials early needs one number of epochs for all")
@@ -50,15 +52,15 @@ def _epochs(study: SearchSpec) -> Any:
     return expanded(study.train).get("epochs", TrainSpec.model_fields["epochs"].default)
 
 
-def load_ablation(source: StudySource, changes: Sequence[str] = (), note: Note | None = None) -> Plan:
-    """Return the plan of an ablation file (or dict), checked; `changes` and `note` are as in `load_search`."""
+def load_ablation(source: StudySource, changes: Sequence[str] = (), preparing: Preparing | None = None) -> Plan:
+    """Return the plan of an ablation file (or dict), checked; `changes` and `preparing` are as in `load_search`."""
     from .plan import Plan
 
-    document = _read(AblationSpec, source, changes, note)
+    document = _read(AblationSpec, source, changes, preparing)
     return Plan.of(validate(AblationSpec, document), document)
 
 
-def _read(kind: type[StudySpec], source: StudySource, changes: Sequence[str], note: Note | None) -> Document:
+def _read(kind: type[StudySpec], source: StudySource, changes: Sequence[str], preparing: Preparing | None) -> Document:
     """Read a study file, and look up what its data set holds.
 
     It may hold a search and an ablation: what only the other needs is checked and left out.
@@ -75,7 +77,7 @@ def _read(kind: type[StudySpec], source: StudySource, changes: Sequence[str], no
         document = _without(document, theirs)
     from .data import contents
 
-    return contents.with_contents(document, contents.by_notes(note) if note is not None else None)
+    return contents.with_contents(document, preparing)
 
 
 def _without(document: Document, names: set[str]) -> Document:
@@ -105,7 +107,7 @@ def search(
     from .engine.screening import Screened
     from .engine.searching import Progress, Proposals
 
-    candidates = load_search(source, changes, None if reporter is None else reporter.note)
+    candidates = load_search(source, changes, None if reporter is None else reporter.preparing)
     study = candidates.study
     candidates.require_feasible()
     tuners.require(study.search.tuner)
@@ -150,7 +152,7 @@ def ablate(
 
     if type(add_seeds) is not int or add_seeds < 0:
         raise SpecError(f"add_seeds (--add-seeds) must be a whole number, 0 or more, got {add_seeds!r}")
-    plan = load_ablation(source, changes, None if reporter is None else reporter.note)
+    plan = load_ablation(source, changes, None if reporter is None else reporter.preparing)
     taken_up = resume or add_seeds > 0
     folder = folder_for(plan.study.name, out, taken_up)
     if add_seeds and not (folder / "study.yaml").exists():
@@ -266,7 +268,7 @@ class _Run:
         from .data import contents
 
         with contextlib.suppress(ValidationError):  # there are holes in it
-            contents.prepare(DataSpec.model_validate(self.study.data), self.reporter.note)
+            contents.prepare(DataSpec.model_validate(self.study.data), self.reporter.preparing)
 
     def _list_waiting(self) -> None:
         """List the candidates that a screen left waiting, those that would have come next first."""

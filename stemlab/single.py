@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,9 @@ EVERY = 60.0
 class Watcher(Protocol):
     """Who watches a model train."""
 
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """Before anything is trained: something was done to so many images of the data."""
+
     def begin(self, folder: Path, trial: TrialSpec, device: str) -> None:
         """The training begins, or goes on."""
 
@@ -39,6 +42,9 @@ class Watcher(Protocol):
 
 
 class _Nobody:
+    def preparing(self, what: str, done: int, total: int) -> None:
+        pass
+
     def begin(self, folder: Path, trial: TrialSpec, device: str) -> None:
         pass
 
@@ -58,7 +64,7 @@ def load_trial(
     recipe: Section | None = None,
     seed: int = 0,
     changes: Sequence[str] = (),
-    note: Callable[[str], None] | None = None,
+    preparing: contents.Preparing | None = None,
 ) -> TrialSpec:
     """Return the trial that trains a model on data by a recipe; SpecError with file:line where it cannot be.
 
@@ -76,7 +82,7 @@ def load_trial(
         _put(document, name, section.data, section, ())
     for change in changes:
         document = override(document, change)
-    document = contents.with_contents(document, None if note is None else contents.by_notes(note))
+    document = contents.with_contents(document, preparing)
     plain = document.data
     size = plain["model"].get("image_size", ModelSpec.model_fields["image_size"].default)
     if isinstance(plain["data"], dict):
@@ -142,7 +148,7 @@ def train_model(
     on from there with `resume`, and on a CPU, with as many threads, ends with the same weights bit by bit.
     """
     watcher = watcher or _Nobody()
-    trial = load_trial(model, data, recipe, seed, changes, watcher.note)
+    trial = load_trial(model, data, recipe, seed, changes, watcher.preparing)
     if processes < 1 or every < 0:
         raise SpecError(f"expected 1 process or more and 0 seconds or more, got {processes} and {every:g}")
     try:
@@ -181,7 +187,7 @@ def _train(
 
 def _tell_of_data(data: DataSpec, folder: TrainingFolder, watcher: Watcher) -> None:
     """Have a set made that is made of formulas; say which images of a folder are skipped, and list them."""
-    contents.prepare(data, watcher.note)
+    contents.prepare(data, watcher.preparing)
     contents.tell(data.canonical(), folder, watcher.note)
 
 

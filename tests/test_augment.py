@@ -14,7 +14,8 @@ from timm.data.transforms import RandomResizedCropAndInterpolation
 from torchvision.transforms import functional
 
 from stemlab.data import augment
-from stemlab.data.augment import drawing, varied
+from stemlab.data.augment import varied
+from stemlab.data.drawn import seeded
 from stemlab.data.load import load
 from stemlab.data.split import MemoryPart
 from stemlab.spec import AugmentSpec, DataSpec
@@ -119,7 +120,7 @@ def test_a_crop_is_a_part_of_the_image_of_the_right_size(height, width, least, m
 def test_crops_are_as_large_as_timms():
     timm = RandomResizedCropAndInterpolation(32, scale=(0.08, 1.0))
     image = Image.new("RGB", (320, 320))
-    with drawing(0, torch.device("cpu")):
+    with seeded((0,)):
         areas = [h * w / 320**2 for _, _, h, w in (timm.get_params(image, timm.scale, timm.ratio) for _ in range(4000))]
     ramp = torch.arange(32.0).expand(4000, 1, 32, 32)
     images = torch.cat([ramp, ramp.transpose(2, 3), ramp], 1)
@@ -185,6 +186,6 @@ def test_bytes_are_varied_as_floats_are(fields):
     noise = torch.randint(0, 256, (5, 8, 8), dtype=torch.uint8)
     floats = ((noise.float() / 255 - 0.4) / 0.3)[:, None].expand(-1, 3, -1, -1).contiguous()
     labels, spec = torch.arange(5), AugmentSpec(**fields)
-    parts = [MemoryPart(images, labels, 0.4, 0.3, spec) for images in (noise, floats)]
+    parts = [MemoryPart(images, labels, mean=0.4, deviation=0.3, augment=spec) for images in (noise, floats)]
     (one, _), (other, _) = (next(part.batches([torch.arange(5)], [7])) for part in parts)
     torch.testing.assert_close(one, other)

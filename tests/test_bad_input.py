@@ -1317,3 +1317,35 @@ def test_killed_worker_is_replaced(tmp_path, retries):
     assert ("SIGKILL" in err) == ("failed" in out) == (retries == 0)
     assert ("killed by SIGKILL" in (written[1]["error"] or "")) == (retries == 0)
     assert not psutil.pid_exists(worker.pid)
+
+
+TRAININGS = {
+    "no such model": (["model.yml"], ("model.yml", "no such file", "did you mean 'model.yaml'?")),
+    "no such set": (["--data", "digit"], ("'digit'", "did you mean 'digits'?")),
+    "no such folder": (["--data", "folder:photos"], ("photos", "data.name")),
+    "a folder without images": (["--data", "empty"], ("empty", "data.name")),
+    "no such preset": (["--recipe", "diet"], ("'diet'", "did you mean 'deit'?")),
+    "no such recipe": (["--recipe", "recipe.yml"], ("recipe.yml", "no such file", "did you mean 'recipe.yaml'?")),
+    "a mistake in the recipe": (
+        ["--recipe", "recipe.yaml"],
+        ("recipe.yaml:2", "train.optimizer", "did you mean 'adam"),
+    ),
+    "a mistake behind --set": (["--set", "train.epochs=0"], ("--set train.epochs=0", "train.epochs", "got 0")),
+    "a model that does not fit": (["--set", "data.image_size=30"], ("model.yaml:1",)),
+    "no such device": (["--device", "tpu"], ("device", "tpu")),
+    "no processes": (["--processes", "0"], ("1 process or more",)),
+    "an empty --out": (["--out", ""], ("--out",)),
+}
+
+
+@pytest.mark.parametrize("mistake", TRAININGS)
+def test_train_refuses(mistake, call, tmp_path):
+    (tmp_path / "model.yaml").write_text(MODEL)
+    (tmp_path / "recipe.yaml").write_text("epochs: 1\noptimizer: adamv\n")
+    (tmp_path / "empty").mkdir()
+    before = snapshot(tmp_path)
+    arguments, says = TRAININGS[mistake]
+    model = [] if arguments[0].startswith("model") else ["model.yaml"]
+    data = [] if "--data" in arguments else ["--data", "digits"]
+    refused(call("train", *model, *data, *arguments), *says)
+    assert snapshot(tmp_path) == before

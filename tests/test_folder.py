@@ -20,9 +20,12 @@ from stemlab.data import contents
 from stemlab.data.folder import survey
 from stemlab.data.images import BadImage, decode, open_rgb
 from stemlab.data.load import forget, load
+from stemlab.data.memory import bytes_in_memory
+from stemlab.data.split import MemoryPart
+from stemlab.data.stream import StreamPart
 from stemlab.errors import SpecError, StemlabError
 from stemlab.running import load_ablation, load_search
-from stemlab.spec import DataSpec
+from stemlab.spec import AugmentSpec, DataSpec
 from stemlab.train import run_trial
 
 STUDY = """\
@@ -111,6 +114,7 @@ def test_sixteen_bits_are_scaled_down_and_not_clipped(tmp_path):
         open_rgb(tmp_path / "float.tif")
 
 
+@pytest.mark.filterwarnings("ignore:Truncated File Read")
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "bmp", "tiff", "ppm"])
 def test_an_image_cut_off_anywhere_is_bad_or_whole(kind):
     whole = images.content(picture(0, 0), kind)
@@ -280,9 +284,94 @@ def test_what_is_known_of_a_folder_is_the_same_wherever_it_lies(tmp_path):
 
 def test_an_image_that_went_bad_is_named(tmp_path):
     root = few(tmp_path / "set", each=20)
-    part = load(contents.found(DataSpec(name=f"folder:{root}"))).test
+    part = load(contents.found(DataSpec(name=f"folder:{root}")), "cpu", AugmentSpec(crop=(0.5, 1.0))).test
     for path in root.rglob("*.png"):
         path.write_bytes(b"")
     with pytest.raises(StemlabError, match=r"\.png: empty, though it was an image when the study was made"):
         next(part.batches([torch.arange(2)]))
     forget()
+
+
+def test_one_model_trains_on_a_folder_and_tells_what_is_skipped(tmp_path):
+    root = few(tmp_path / "set", each=20)
+    (root / "class0" / "bad.png").write_bytes(b"no image")
+    model = {"stem": {"patch": 8}, "body": {"dim": 32, "depth": 1, "heads": 2}, "image_size": 32}
+    recipe = {"epochs": 1, "warmup_epochs": 0, "batch_size": 8}
+    record = stemlab.train_model(model, root, recipe, out=tmp_path / "out", device="cpu")
+    assert record.status == "ok", record.error
+    assert json.loads((tmp_path / "out" / "data.json").read_text())["files"] == {"class0/bad.png": "not an image"}
+    assert stemlab.load(tmp_path / "out").classes == 2
+
+
+def test_the_recipe_varies_what_trains_and_nothing_else(tmp_path):
+    spec = contents.found(DataSpec(name=f"folder:{few(tmp_path / 'set', each=20)}"))
+    plain, varied = (load(spec, "cpu", augment) for augment in (None, AugmentSpec(flip=1.0)))
+    chosen = [torch.arange(4)]
+    for name in ("train", "validation", "test"):
+        (one, _), (other, _) = (next(getattr(splits, name).batches(chosen, [1])) for splits in (plain, varied))
+        assert torch.equal(one, other) == (name != "train")
+    forget()
+
+
+# In memory.
+
+
+@pytest.mark.parametrize("size", [16, (24, 16)])
+def test_a_small_set_in_memory_has_the_images_that_a_stream_gives(tmp_path, monkeypatch, size):
+    root = few(tmp_path / "set", each=20)
+    save(picture(1, 77, (60, 24)), root / "class1" / "tall", "CMYK")
+    spec = contents.found(DataSpec(name=f"folder:{root}", image_size=size))
+    recipes = None, AugmentSpec(crop=(0.5, 1.0))
+    in_memory, streamed = (load(spec, "cpu", augment) for augment in recipes)
+    assert isinstance(in_memory.train, MemoryPart)
+    assert isinstance(streamed.train, StreamPart)
+    for name in ("train", "validation", "test"):
+        one, other = getattr(in_memory, name), getattr(streamed, name)
+        chosen = torch.randperm(len(one)).split(5)
+        for (a, labels), (b, same) in zip(one.batches(chosen), other.batches(chosen), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+            assert labels.tolist() == same.tolist()
+    monkeypatch.setattr("stemlab.data.memory.MOST", 1000)
+    assert isinstance(load(spec).train, StreamPart)
+    forget()
+
+
+def test_pixels_that_are_kept_are_those_of_the_files_as_they_are(tmp_path):
+    root = few(tmp_path / "set", each=20)
+    spec = contents.found(DataSpec(name=f"folder:{root}"))
+    first = next(load(spec).train.batches([torch.arange(4)]))[0]
+    forget()
+    assert torch.equal(next(load(spec).train.batches([torch.arange(4)]))[0], first)
+    for path in root.rglob("*.png"):  # as many bytes as before, and no more the same
+        size = path.stat().st_size
+        path.write_bytes(images.content(Image.new("RGB", (20, 20)), "png").ljust(size, b"\0"))
+    forget()
+    assert not torch.equal(next(load(spec).train.batches([torch.arange(4)]))[0], first)
+    forget()
+
+
+def test_a_set_that_is_read_from_files_takes_no_memory_of_the_gpu():
+    held = {"classes": 1000, "train": 1_281_167, "test": 50_000, "listing": "x"}
+    large = DataSpec(name="folder:/imagenet", image_size=224, contents=held)
+    small = DataSpec(name="folder:/few", image_size=32, contents={**held, "train": 10_000, "test": 1000})
+    crop = AugmentSpec(crop=(0.1, 1.0))
+    assert bytes_in_memory(large, None) == bytes_in_memory(small, crop) == 0
+    assert bytes_in_memory(small, AugmentSpec(flip=0.5)) == 11_000 * 3 * 32 * 32
+    assert bytes_in_memory(DataSpec(name="digits"), crop) == 1797 * 3 * 4 * 32 * 32
+
+
+def test_an_ablation_reports_on_its_data(tmp_path):
+    root = few(tmp_path / "set", each=20)
+    (root / "class0" / "bad.png").write_bytes(b"")
+    document = {name: value for name, value in study(root).items() if name != "search"}
+    document["train"] = {"epochs": 1, "warmup_epochs": 0, "lr": {"choice": [1.0e-3, 2.0e-3]}}
+    stemlab.ablate({**document, "ablate": {"seeds": [0]}}, tmp_path / "out")
+    assert "1 image is skipped" in (tmp_path / "out" / "report.html").read_text()
+    assert "| skipped | empty | 1 |" in (tmp_path / "out" / "summary.md").read_text()
+    assert (tmp_path / "out" / "tables" / "data.csv").exists()
+
+
+@pytest.mark.parametrize("path", ["", "~nobody-of-this-name/x", "x" * 5000, "a\0b", "\ud800"])
+def test_a_path_that_can_be_none_is_refused(path):
+    with pytest.raises(SpecError, match=r"data.name: .*(no such folder|needs its path)"):
+        load_search({**study(Path("x")), "data": {"name": f"folder:{path}"}})

@@ -12,19 +12,21 @@ import timm.optim
 import torch
 from pydantic import ValidationError
 from test_checkpoint import a_trial, numbers, run, same, state
+from test_distributed import together
 from test_micro_batch import without_batch_norm
 from torch.nn import functional as F
 
 from stemlab.builders import build_model
 from stemlab.data.digits import load_digits
+from stemlab.engine.estimate import _OF_THE_PACE, _kind
 from stemlab.engine.packing import memory_needed, states
 from stemlab.errors import StemlabError
 from stemlab.report.ablation.design_words import _recipe
 from stemlab.spec import TrainSpec, TrialSpec
-from stemlab.spec.presets import PRESETS
 from stemlab.spec.training import OPTIMIZERS
 from stemlab.train import compiling, loss, recipe
 from stemlab.train.checkpoint import Checkpoint
+from stemlab.train.pace import pace
 from stemlab.train.run import Run, evaluate
 
 MIXED = {"mixup": 0.8, "cutmix": 1.0}
@@ -200,6 +202,8 @@ def test_falling_schedules_begin_at_the_rate_and_end_at_the_least(schedule):
         ({"optimizer": "adamW"}, "adamw"),
         ({"preset": "vitc"}, "unknown preset 'vitc'"),
         ({"augment": {"auto": "rand-q9"}}, "unknown policy 'rand-q9'"),
+        ({"augment": {"auto": "rnd-m9"}}, "unknown policy 'rnd-m9'"),
+        ({"augment": {"auto": "x"}}, "unknown policy 'x'"),
         ({"augment": {"auto": "original", "color_jitter": 0.4}}, "which varies colours itself"),
         ({"augment": {"mixup": 0.8, "cutmix_share": 0.5}}, "for mixup and cutmix together"),
     ],
@@ -273,7 +277,7 @@ def test_how_it_is_computed_changes_nothing_but_rounding(fields):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 def test_a_compiled_run_is_the_run():
-    plain, other = a_run(a_trial(batch_size=20)), a_run(a_trial(batch_size=20, compile=True))
+    plain, other = (a_run(without_batch_norm(batch_size=40, **fields)) for fields in ({}, {"compile": True}))
     assert other.epoch() == pytest.approx(plain.epoch(), rel=1e-4)
     assert weights(other).keys() == weights(plain).keys()
 
@@ -296,7 +300,7 @@ def test_the_mean_of_the_weights_is_what_is_judged():
     assert same(found.judged.state_dict(), weights(found))  # as long as it warms up
     expected, seen = weights(found), []
     found.epoch(lambda: seen.append(weights(found)))
-    for step in [*seen, weights(found)]:
+    for step in seen:
         # The first update behind the warm-up is taken whole, as timm does.
         whole = {n for n, v in step.items() if step is seen[0] or not v.is_floating_point()}
         expected = {n: v if n in whole else 0.75 * expected[n] + 0.25 * v for n, v in step.items()}
@@ -322,7 +326,7 @@ def test_drop_path_reaches_timms_class():
 # What the loss is of.
 
 
-@pytest.mark.parametrize("body", BODIES, ids=str)
+@pytest.mark.parametrize("body", [*BODIES, {"distilled": True}, {"pool": "map", "class_token": False}], ids=str)
 def test_tokens_have_a_loss_of_their_own(body):
     spec = a_trial(token_labels=0.5).canonical()
     spec["model"]["body"] |= body
@@ -402,6 +406,15 @@ def test_a_trial_that_pauses_is_the_one_that_never_did(fields, tmp_path):
     assert numbers(whole) == numbers(never)
 
 
+@pytest.mark.slow
+def test_two_processes_come_to_the_numbers_of_one():
+    fields = {"batch_size": 51, "accumulate": 2, "ema": 0.9, "clip_grad": 1.0, "layer_decay": 0.7, "drop_path": 0.1}
+    spec = without_batch_norm(epochs=2, **fields)
+    one, two = run(spec)[0], together(spec)[0]
+    for row, expected in zip(two.curve, one.curve, strict=True):
+        assert row == pytest.approx(expected, rel=1e-3, abs=0.003)
+
+
 def test_a_run_goes_on_from_between_two_steps():
     spec = deep(batch_size=10, accumulate=2, augment=VARIED, ema=0.9, precision="fp16", drop_path=0.2)
     never, kept = a_run(spec, 100), []
@@ -429,6 +442,27 @@ def test_a_mean_of_weights_and_more_states_take_more_memory():
 WIDE = {"stem": {"patch": 2}, "body": {"dim": 768, "depth": 12, "heads": 12}, "image_size": 8, "classes": 10}
 
 
+FREE = {
+    "epochs", "lr", "weight_decay", "momentum", "schedule", "warmup_epochs", "min_lr", "label_smoothing", "clip_grad",
+    "decay_rate", "decay_epochs", "milestones", "layer_decay", "stem_lr", "stem_weight_decay",
+}  # fmt: skip
+
+
+def test_an_estimate_knows_what_an_update_takes():
+    assert set(_OF_THE_PACE) | FREE == set(TrainSpec.model_fields)
+    assert _kind(a_trial()) == _kind(a_trial(lr=0.1))
+    others = [{"ema": 0.9}, {"accumulate": 2}, {"checkpointing": True}, {"augment": {"flip": 0.5}}]
+    assert len({_kind(a_trial(**fields)) for fields in ({}, *others)}) == 5
+
+
+def test_the_pace_of_a_recipe_is_of_all_it_does():
+    spec = a_trial(batch_size=50, accumulate=3, ema=0.9, augment={"crop": [0.5, 1], **MIXED})
+    found = pace(spec, "cpu")
+    assert found.build > 0
+    expected = found.build + 4 * (1077 // 150 * found.update + 360 * found.image) + 360 * found.image
+    assert found.seconds(spec) == pytest.approx(expected)
+
+
 def test_a_report_tells_the_recipe():
     plain = {
         "epochs": 9,
@@ -447,39 +481,3 @@ def test_a_report_tells_the_recipe():
     assert "milestones 3, 6" in words
     assert "images varied by none or (crop 0.08, 1; auto v0) by arm" in words
     assert "drop path" not in words
-
-
-# Presets, held to the numbers of their sources.
-
-
-def test_deit_is_deits():
-    """arXiv 2012.12877, table 9; the rest are the defaults of main.py of facebookresearch/deit."""
-    found = TrainSpec.model_validate({"preset": "deit"})
-    assert (found.epochs, found.batch_size, found.optimizer, found.weight_decay) == (300, 1024, "adamw", 0.05)
-    assert found.lr == pytest.approx(0.0005 * 1024 / 512)
-    assert (found.schedule, found.warmup_epochs, found.min_lr) == ("cosine", 5, 1e-5)
-    assert (found.label_smoothing, found.drop_path, found.ema, found.clip_grad) == (0.1, 0.1, 0.99996, None)
-    augment = found.augment
-    assert (augment.auto, augment.erasing, augment.repeats) == ("rand-m9-mstd0.5-inc1", 0.25, 3)
-    assert (augment.mixup, augment.cutmix, augment.cutmix_share) == (0.8, 1.0, 0.5)
-
-
-def test_vit_c_imagenet_is_the_papers():
-    """arXiv 2106.14881, sections 5.4 and 6; what it does not say is from its authors' code, facebookresearch/pycls."""
-    found = TrainSpec.model_validate({"preset": "vit_c_imagenet"})
-    assert (found.epochs, found.batch_size, found.schedule, found.warmup_epochs) == (400, 2048, "cosine", 5)
-    assert (found.optimizer, found.lr, found.weight_decay, found.min_lr) == ("adamw", 1e-3, 0.24, 0)
-    assert (found.augment.auto, found.augment.mixup, found.augment.cutmix) == ("original", 0.8, 1.0)
-    assert found.label_smoothing == 0.1
-    assert found.ema == pytest.approx(1 - 1e-5 * 2048 / 400, abs=1e-9)
-    none = ("erasing", "repeats", "color_jitter")
-    assert [getattr(found.augment, name) for name in none] == [None] * 3
-    assert (found.drop_path, found.clip_grad) == (None, None)
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_trains(name):
-    spec = a_trial().canonical()
-    spec["train"] = {"preset": name, "epochs": 1, "warmup_epochs": 0, "batch_size": 512}
-    record, _ = run(TrialSpec.model_validate(spec))
-    assert record.status == "ok"

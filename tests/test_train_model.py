@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 
 import pytest
 import timm
@@ -35,6 +36,9 @@ class Watcher:
 
     def __init__(self, at=None, what=None):
         self.at, self.what, self.seen, self.rows = at, what, 0, []
+
+    def preparing(self, what, done, total):
+        pass
 
     def begin(self, folder, trial, device):
         pass
@@ -63,8 +67,9 @@ def killed(out, step, wait):
     if child == 0:
         try:
             train(out, seed=5, every=0, resume=True, watcher=Watcher(step, lambda: os.write(writing, b".")))
-        finally:
-            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(1)
     os.close(writing)
     os.read(reading, 1)
     os.close(reading)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,34 +19,25 @@ from timm.data.random_erasing import RandomErasing
 from torch.nn import functional as F
 
 from ..spec import AugmentSpec
+from .drawn import seeded
+
+Level = float | torch.Tensor
+"""A value of the images' colours: one for all, or (3, 1, 1)."""
 
 _ASPECT = (3 / 4, 4 / 3)  # of a random crop, as in timm and torchvision
 _TRIES = 10
 _GREY = (0.2989, 0.587, 0.114)
 
 
-@contextlib.contextmanager
-def drawing(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw from `seed` inside, whichever library draws (random, numpy, torch), and leave its generator as it was."""
-    python, numbers = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numbers)
-
-
-def varied(images: torch.Tensor, spec: AugmentSpec, seed: int, mean: float = 0.0, deviation: float = 1.0) -> Any:
+def varied(
+    images: torch.Tensor, spec: AugmentSpec, seed: int, mean: Level = 0.0, deviation: Level = 1.0
+) -> torch.Tensor:
     """Return images (n, 3, H, W) varied, each in its own way, in timm's order; what is drawn follows from the seed.
 
     They are normalised by `mean` and `deviation`, both before and after: in between colours are from 0 to 1. Mixing and
     repeats are of a batch and of an epoch, and not done here.
     """
-    with drawing(seed, images.device):
+    with seeded((seed,), images.device):
         if spec.crop is not None:
             images = _cropped(images, *spec.crop)
         if spec.flip:
@@ -56,7 +45,7 @@ def varied(images: torch.Tensor, spec: AugmentSpec, seed: int, mean: float = 0.0
         if spec.auto is not None or spec.color_jitter is not None:
             colours = (images * deviation + mean).clamp(0, 1)
             if spec.auto is not None:
-                colours = _by_policy(colours, spec.auto, mean)
+                colours = _by_policy(colours, spec.auto, float(torch.as_tensor(mean).mean()))
             if spec.color_jitter is not None:
                 colours = _jittered(colours, spec.color_jitter)
             images = (colours - mean) / deviation
@@ -117,16 +106,20 @@ def _policy(name: str, size: int, fill: int) -> Callable[[Image.Image], Image.Im
         made = augment_and_mix_transform(name, {**common, "translate_pct": 0.3})
     else:
         made = auto_augment_transform(name, common)
-    return mended(made)
+    policy: Callable[[Image.Image], Image.Image] = mended(made)
+    return policy
 
 
-def mended(policy: Any) -> Callable[[Image.Image], Image.Image]:
-    """Return timm's policy so that it posterises to no bits at all where it draws that: Pillow refuses to since 13."""
-    for step in getattr(policy, "ops", None) or policy.policy:
+def mended(transform: Any) -> Any:
+    """Return timm's policy so that it posterises to no bits at all where it draws that: Pillow refuses to since 13.
+
+    What is no policy of timm's is returned as it is.
+    """
+    for step in getattr(transform, "ops", None) or getattr(transform, "policy", []):
         for operation in step if isinstance(step, list) else [step]:
             if operation.aug_fn is posterize:
                 operation.aug_fn = _posterised
-    return policy  # type: ignore[no-any-return]
+    return transform
 
 
 def _posterised(picture: Image.Image, bits: int, **options: Any) -> Image.Image:

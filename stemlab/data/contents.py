@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
     from ..records import StudyFolder
     from .folder import Progress, Survey
 
+Preparing = Callable[[str, int, int], None]
+"""Is told what is done to a set before anything is trained, to how many images that was done, and of how many."""
+
 _EVERY = 10.0
 
 
-def with_contents(document: Document, progress: Progress | None = None) -> Document:
+def with_contents(document: Document, preparing: Preparing | None = None) -> Document:
     """Return a study's document with what its data set holds; as it is where the set is not on disk.
 
     The path of a folder is made absolute, since those who train may run elsewhere. SpecError with file:line where the
@@ -42,7 +46,7 @@ def with_contents(document: Document, progress: Progress | None = None) -> Docum
     if not _on_disk(name):
         return document
     try:
-        name, found = look_up(name, progress)
+        name, found = look_up(name, partial(preparing, "looking at images") if preparing else None)
         told = data.get("contents")
         if told is not None and told != found.canonical():
             raise SpecError(
@@ -74,14 +78,18 @@ def found(spec: DataSpec, progress: Progress | None = None) -> DataSpec:
     return spec.replace(name=name, contents=contents)
 
 
-def check(spec: DataSpec, contents: Contents) -> None:
-    """StemlabError unless a set on disk is the one that a trial is to be trained on."""
+def require(spec: DataSpec) -> None:
+    """SpecError unless it is known what a set on disk holds."""
     if spec.contents is None:
         raise SpecError(f"{spec.name}: what it holds has not been looked up (stemlab.data.contents.found)")
+
+
+def check(spec: DataSpec, contents: Contents) -> None:
+    """StemlabError unless a set on disk is the one that a trial is to be trained on."""
     if spec.contents != contents:
         raise StemlabError(
             f"{spec.name}: holds other images here than when the study was made: {_shown(contents)}, not "
-            f"{_shown(spec.contents)}"
+            f"{'' if spec.contents is None else _shown(spec.contents)}"
         )
 
 
@@ -101,7 +109,7 @@ def surveyed(data: dict[str, Any]) -> tuple[Survey, DataSpec | None] | None:
         return survey(name), None
 
 
-def prepare(spec: DataSpec, note: Callable[[str], None]) -> None:
+def prepare(spec: DataSpec, preparing: Preparing) -> None:
     """Make a set that needs no files, where that has not been done on this machine."""
     if spec.name == "digits":
         from .scans import scans
@@ -110,7 +118,7 @@ def prepare(spec: DataSpec, note: Callable[[str], None]) -> None:
     elif spec.name == "fractals":
         from .fractals import fractals
 
-        fractals(spec, by_notes(note, "made"))
+        fractals(spec, partial(preparing, "making fractals"))
 
 
 def tell(data: dict[str, Any], folder: StudyFolder, note: Callable[[str], None]) -> None:
@@ -125,15 +133,15 @@ def tell(data: dict[str, Any], folder: StudyFolder, note: Callable[[str], None])
         note(f"{summary} (all of them: {file})")
 
 
-def by_notes(note: Callable[[str], None], done_with: str = "looked at") -> Progress:
-    """Return a progress that says every ten seconds how far it has come."""
+def in_lines(note: Callable[[str], None]) -> Preparing:
+    """Return what says every ten seconds how far it has come."""
     said = time.monotonic()
 
-    def tell(done: int, total: int) -> None:
+    def tell(what: str, done: int, total: int) -> None:
         nonlocal said
         if time.monotonic() - said > _EVERY:
             said = time.monotonic()
-            note(f"{done_with} {done:,} of {total:,} images")
+            note(f"{what}: {done:,} of {total:,}")
 
     return tell
 

@@ -28,7 +28,7 @@ def load_digits(spec: DataSpec, device: str = "cpu") -> Splits:
 
     def part(name: str) -> MemoryPart:
         own = images[raw[name]].contiguous().to(device)
-        return MemoryPart(own, labels[raw[name]].to(device), None, mean, deviation)
+        return MemoryPart(own, labels[raw[name]].to(device), mean, deviation)
 
     seen = {"mean": (mean,) * 3, "std": (deviation,) * 3, "crop_pct": 1.0, "interpolation": "bilinear"}
     return Splits(part("train"), part("validation"), part("test"), seen)

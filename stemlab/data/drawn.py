@@ -12,13 +12,18 @@ import torch
 
 @contextmanager
 def seeded(seed: tuple[int, ...], device: torch.device | None = None) -> Iterator[None]:
-    """Seed the generators of Python, numpy and torch (and of a GPU); have them behind it as they were before."""
+    """Draw from `seed` inside, whichever library draws (random, numpy, torch), and leave its generator as it was."""
     first, second, third = np.random.SeedSequence(seed).generate_state(3, np.uint32).tolist()
     before = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else []):
+    gpus = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
         random.seed(first)
         np.random.seed(second)
-        torch.manual_seed(third)
+        # Not torch.manual_seed, which looks for devices of all kinds: that takes longer than to vary a small image.
+        torch.default_generator.manual_seed(third)
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(third)
         try:
             yield
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -38,9 +37,11 @@ class Survey:
 
     `names` are the images that can be trained on, below `root`, with their class in `labels`, the index of their part
     in `own` (of PARTS; all in the training part where the folder has none), and a digest of what is in them in `marks`.
+    `key` is another one as soon as any file is changed.
     """
 
     root: Path
+    key: str
     classes: tuple[str, ...]
     names: tuple[str, ...]
     labels: NDArray[np.int64]
@@ -156,6 +157,7 @@ def _survey(listing: Listing, found: Arrays, bad: dict[str, str]) -> Survey:
     kinds = Counter(KINDS[code] for code in found["kinds"][chosen] if code)
     return Survey(
         root=listing.root,
+        key=listing.digest,
         classes=classes,
         names=tuple(file.name for _, file in used),
         labels=np.array([index[file.of_class] for _, file in used], np.int64),
@@ -178,7 +180,7 @@ def _look_at_all(listing: Listing, progress: Progress) -> Arrays:
         seen = look(listing.root / file.name)
         return REASONS.index(seen.reason), KINDS.index(seen.kind), seen.mark
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.simplefilter("ignore")  # of Pillow's about what it reads all the same
         for start in range(0, len(files), _AT_A_TIME):
             several = files[start : start + _AT_A_TIME]

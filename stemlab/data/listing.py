@@ -48,15 +48,17 @@ class Listing:
 
 def resolved(path: str) -> Path:
     """Return a path as it is from anywhere."""
-    return Path(os.path.normpath(Path(path).expanduser().absolute()))
+    return Path(os.path.abspath(os.path.expanduser(path)))  # unlike Path's, these never raise, however strange the path
 
 
 def list_images(path: str) -> Listing:
     """List the images of a folder; SpecError where it is none, or has no folders of classes."""
+    if not path:
+        raise SpecError("a set folder:PATH needs its path")
     root = resolved(path)
-    if not root.exists():
-        raise SpecError(f"{root}: no such folder")
-    if not root.is_dir():
+    if not os.path.exists(root):
+        raise SpecError(f"{str(root)[:300]}: no such folder")
+    if not os.path.isdir(root):
         raise SpecError(f"{root}: is a file; expected a folder that has a folder for each class")
     above = _parts(root)
     files, ignored = list[File](), Counter[str]()

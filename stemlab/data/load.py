@@ -23,6 +23,8 @@ from .digits import load_digits
 from .folder import survey
 from .fractals import fractals
 from .images import BadImage, open_rgb
+from .memory import is_streamed
+from .pixels import pixels
 from .split import MemoryPart, Splits
 from .stream import CROP, Source, StreamPart
 
@@ -30,15 +32,11 @@ from .stream import CROP, Source, StreamPart
 def load(spec: DataSpec, device: str = "cpu", augment: AugmentSpec | None = None) -> Splits:
     """Return the parts of a data set, for a model that trains on this device; `augment` varies the training part."""
     if spec.on_disk:
-        source, places = _on_disk(spec)
-        size = pair(spec.image_size)
-        return Splits(
-            StreamPart(source, places["train"], size, device, augment),
-            StreamPart(source, places["validation"], size, device),
-            StreamPart(source, places["test"], size, device),
-            {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, "crop_pct": CROP, "interpolation": "bicubic"},
-        )
-    found = load_fractals(spec, device) if spec.name == "fractals" else load_digits(spec, device)
+        contents.require(spec)
+        if is_streamed(spec, augment):
+            return _stream(spec, device, augment)
+    whole = load_files if spec.on_disk else load_fractals if spec.name == "fractals" else load_digits
+    found = whole(spec, device)
     if augment is not None and isinstance(found.train, MemoryPart):
         return replace(found, train=replace(found.train, augment=augment))
     return found
@@ -48,6 +46,7 @@ def forget() -> None:
     """Let go of the sets that are kept in memory from one trial to the next."""
     load_digits.cache_clear()
     load_fractals.cache_clear()
+    load_files.cache_clear()
     _on_disk.cache_clear()
 
 
@@ -61,10 +60,39 @@ def load_fractals(spec: DataSpec, device: str = "cpu") -> Splits:
 
     def part(name: str) -> MemoryPart:
         places = torch.from_numpy(raw[name])
-        return MemoryPart(images, labels[places].to(device), places.to(device), mean, deviation)
+        return MemoryPart(images, labels[places].to(device), mean, deviation, places=places.to(device))
 
     seen = {"mean": (mean,) * 3, "std": (deviation,) * 3, "crop_pct": 1.0, "interpolation": "bilinear"}
     return Splits(part("train"), part("validation"), part("test"), seen)
+
+
+@functools.lru_cache(maxsize=2)
+def load_files(spec: DataSpec, device: str = "cpu") -> Splits:
+    """Return a small set of files, prepared for judging, in memory: the images that a stream gives."""
+    source, places = _on_disk(spec)
+    key = source.key if isinstance(source, Files) else None
+    images = torch.from_numpy(pixels(source, pair(spec.image_size), key)).to(device)
+    labels = torch.from_numpy(source.labels)
+    mean, deviation = (torch.tensor(_SEEN[name], device=device).view(3, 1, 1) for name in ("mean", "std"))
+
+    def part(name: str) -> MemoryPart:
+        own = torch.from_numpy(places[name])
+        return MemoryPart(images, labels[own].to(device), mean, deviation, places=own.to(device))
+
+    return Splits(part("train"), part("validation"), part("test"), _SEEN)
+
+
+def _stream(spec: DataSpec, device: str, augment: AugmentSpec | None) -> Splits:
+    source, places = _on_disk(spec)
+    size = pair(spec.image_size)
+    train, validation, test = (
+        StreamPart(source, places[name], size, device, augment if name == "train" else None)
+        for name in ("train", "validation", "test")
+    )
+    return Splits(train, validation, test, _SEEN)
+
+
+_SEEN = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, "crop_pct": CROP, "interpolation": "bicubic"}
 
 
 @functools.lru_cache(maxsize=2)
@@ -73,7 +101,7 @@ def _on_disk(spec: DataSpec) -> tuple[Source, Arrays]:
     if spec.name.startswith(FOLDER):
         found = survey(spec.name)
         contents.check(spec, found.contents)
-        return Files(found.root, found.names, found.labels), found.parts(spec)
+        return Files(found.root, found.key, found.names, found.labels), found.parts(spec)
     from .timm_sets import read
 
     images = read(spec.name)
@@ -83,9 +111,10 @@ def _on_disk(spec: DataSpec) -> tuple[Source, Arrays]:
 
 @dataclass(frozen=True)
 class Files:
-    """The images of a folder by their places: their names below `root`, and their classes."""
+    """The images of a folder by their places: their names below `root`, their classes, and the key of the survey."""
 
     root: Path
+    key: str
     names: tuple[str, ...]
     labels: NDArray[np.int64]
 

@@ -33,7 +33,8 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class MemoryPart:
-    """Images in the memory of the device that trains: float (n, 3, H, W), normalised, or bytes of grey (n, H, W).
+    """Images in the memory of the device that trains: float (n, 3, H, W), normalised, or bytes of
+    grey (n, H, W) or of colour (n, 3, H, W).
 
     Bytes become normalised floats as they are asked for, by `mean` and `deviation` (in units of the whole range); what
     is float already has been normalised by them. The part has the images at `places`, all of them unless given, with
@@ -42,10 +43,10 @@ class MemoryPart:
 
     images: torch.Tensor
     labels: torch.Tensor
-    places: torch.Tensor | None = None
-    mean: float = 0.0
-    deviation: float = 1.0
+    mean: float | torch.Tensor = 0.0
+    deviation: float | torch.Tensor = 1.0
     augment: AugmentSpec | None = None
+    places: torch.Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -59,8 +60,9 @@ class MemoryPart:
         """Return images (*chosen.shape, 3, H, W) and labels of places in any shape, which are on the same device."""
         images = self.images[chosen if self.places is None else self.places[chosen]]
         if images.dtype == torch.uint8:
-            images = ((images.float() / 255 - self.mean) / self.deviation).unsqueeze(-3)
-            images = images.expand(*chosen.shape, 3, *images.shape[-2:])
+            images = (images.float() / 255 - self.mean) / self.deviation
+            if self.images.dim() == 3:
+                images = images.unsqueeze(-3).expand(*chosen.shape, 3, *images.shape[-2:])
         return images, self.labels[chosen]
 
     def batches(self, chosen: Iterable[torch.Tensor], seeds: Sequence[int] | None = None) -> Iterator[Batch]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -17,8 +16,8 @@ from timm.data.random_erasing import RandomErasing
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import Compose
 
-from ..errors import SpecError
 from ..spec.augment import AugmentSpec
+from .augment import mended
 from .drawn import seeded
 from .split import Batch
 
@@ -139,9 +138,7 @@ class Views(Dataset[tuple[torch.Tensor, int]]):
 
     def __getitem__(self, item: Item) -> tuple[torch.Tensor, int]:
         place, seed = item
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = self.source.image(int(self.places[place]))
+        image = self.source.image(int(self.places[place]))
         if seed is None:
             return self.judged(image), int(self.labels[place])
         with seeded(seed):
@@ -158,20 +155,18 @@ def evaluation(size: tuple[int, int]) -> Callable[[Image.Image], torch.Tensor]:
 
 def training(size: tuple[int, int], augment: AugmentSpec) -> Callable[[Image.Image], torch.Tensor]:
     """Return timm's transform for training, as bytes. Without `crop` an image is cropped as it is for judging."""
-    try:
-        crop, vary, end = create_transform(
-            size,
-            is_training=True,
-            scale=augment.crop,
-            hflip=augment.flip or 0.0,
-            color_jitter=augment.color_jitter or 0.0,
-            auto_augment=augment.auto,
-            interpolation="random",
-            normalize=False,
-            separate=True,
-        )
-    except (AssertionError, KeyError, ValueError) as error:
-        raise SpecError(f"train.augment.auto: timm knows no policy {augment.auto!r} ({error})") from None
+    crop, vary, end = create_transform(
+        size,
+        is_training=True,
+        scale=augment.crop,
+        hflip=augment.flip or 0.0,
+        color_jitter=augment.color_jitter or 0.0,
+        auto_augment=augment.auto,
+        interpolation="random",
+        normalize=False,
+        separate=True,
+    )
+    vary = Compose([mended(step) for step in vary.transforms])
     if augment.crop is None:
         to_size = evaluation(size).transforms[:-1]  # type: ignore[attr-defined]
         crop = Compose([*to_size, *crop.transforms[1:]])

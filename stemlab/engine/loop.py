@@ -17,6 +17,9 @@ from .runner import Runner
 class Reporter(Protocol):
     """Who watches a study. Calls come from several threads."""
 
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """Before anything is trained: something was done to so many images of a data set."""
+
     def begin(self, folder: Path, total: int, slots: int) -> None:
         """The study begins: where it is kept, how many trials there will be at most, and how many run at a time."""
 

@@ -11,9 +11,9 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
+from ..data.memory import bytes_in_memory
 from ..matching import match
 from ..spec import TrainSpec, TrialSpec
-from ..spec.base import pair
 
 CONTEXT = 700
 """MiB that a process takes on a GPU before it has a single tensor there: CUDA's context, kernels and workspaces."""
@@ -35,12 +35,11 @@ def memory_needed(trial: TrialSpec) -> int:
     """Return the MiB that a trial takes on its GPU while it trains, the CUDA context apart. Rather too much."""
     settled = match(trial.model)
     cost, train, parts = settled.cost, trial.train, trial.data.part_sizes
-    height, width = pair(trial.data.image_size)
     weights = cost.params * 4 * (2 + states(train.optimizer) + (train.ema is not None))
     trained = _KEPT * min(train.batch_size, parts[0]) * cost.activations
     # Inference keeps one block at a time.
     judged = min(_JUDGED, max(parts[1:])) * (cost.stem.activations + cost.body.activations / settled.model.body.depth)
-    data = sum(parts) * 3 * height * width * 4
+    data = bytes_in_memory(trial.data, train.augment)
     return math.ceil(_SAFETY * (weights + max(trained, judged) * _width(train) + data) / 2**20)
 
 

@@ -13,6 +13,9 @@ _log = logging.getLogger("stemlab")
 class Quiet:
     """Says nothing but notes, which go to the log of the library."""
 
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """Ignore."""
+
     def begin(self, folder: Path, total: int, slots: int) -> None:
         """Ignore."""
 

@@ -61,6 +61,10 @@ class StatusFile:
             self._writer.join()
         self._write()
 
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """Pass on: there is no folder yet, or nothing runs in it."""
+        self.reporter.preparing(what, done, total)
+
     def begin(self, folder: Path, total: int, slots: int) -> None:
         """Begin to write: the folder is known."""
         with self._lock:

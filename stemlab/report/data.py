@@ -15,6 +15,7 @@ from .sections import Section
 from .tables import Column, Table
 
 _NAMED = 10
+_CALLED = {"train": "training"}
 
 
 def data_section(folder: StudyFolder) -> Section:
@@ -29,7 +30,7 @@ def data_section(folder: StudyFolder) -> Section:
 
 def _words(found: Mapping[str, Any]) -> Iterator[str]:
     skipped = len(found["files"])
-    parts = ", ".join(f"{images} in the {part} part" for part, images in found["parts"].items())
+    parts = ", ".join(f"{images} in the {_CALLED.get(part, part)} part" for part, images in found["parts"].items())
     yield (
         f"{found['folder']} has {len(found['classes'])} classes. Of {count(found['images'], 'image')} "
         f"{found['usable']} are used{f': {parts}' if parts else ''}."

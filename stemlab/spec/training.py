@@ -61,7 +61,7 @@ class TrainSpec(Spec):
     accumulate: PositiveInt | None = None
     ema: Annotated[Number, Field(gt=0, lt=1)] | None = None
     drop_path: Annotated[Number, Field(gt=0, lt=1)] | None = None
-    token_labels: Positive | None = None
+    token_labels: Annotated[Number, Field(gt=0, le=4)] | None = None
     augment: AugmentSpec | None = None
     channels_last: Flag | None = None
     compile: Flag | None = None

@@ -8,7 +8,7 @@ import torch
 from timm.data.mixup import Mixup, mixup_target
 from torch.nn import functional as F
 
-from ..data.augment import drawing
+from ..data.drawn import seeded
 from ..data.split import Batch
 from ..spec import TrainSpec
 
@@ -51,7 +51,7 @@ def mixed(mix: Mixup, images: torch.Tensor, labels: torch.Tensor, seed: int) -> 
     """Return a batch's images mixed in pairs, the odd one left alone, and shares of classes (n, classes)."""
     pairs = len(images) // 2 * 2
     images = images.contiguous()  # mixed in their place
-    with drawing(seed, images.device):
+    with seeded((seed, 1), images.device):  # not what the images were varied by
         _, shares = mix(images[:pairs], labels[:pairs])
     alone: torch.Tensor = mixup_target(labels[pairs:], mix.num_classes)  # type: ignore[no-untyped-call]
     return images, torch.cat([shares, alone])

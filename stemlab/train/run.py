@@ -89,6 +89,7 @@ class Run:
                     self.step = 0
                 if after_step is not None:
                     after_step()
+            next(batches, None)  # the end, which whoever reads the images ahead waits for
         for model in (self.model, self.ema):
             if model is not None:
                 self.ranks.agree(model)
@@ -141,7 +142,7 @@ class Run:
         losses = []
         for (images, labels), seed in batches:
             if self.mix is not None:
-                images, labels = loss.mixed(self.mix, images, labels, seed ^ 1)  # not what varied the images
+                images, labels = loss.mixed(self.mix, images, labels, seed)
             for few, own in zip(images.split(self.micro), labels.split(self.micro), strict=True):
                 if not len(few):  # a last batch of fewer images than processes
                     continue
