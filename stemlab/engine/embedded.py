@@ -87,23 +87,22 @@ class EmbeddedRunner:
         return [place.slot for place in self._places]
 
     def everywhere(self, work: str, order: Order, environment: Mapping[str, str]) -> list[TrialRecord]:
-        """Have some other work done in all slots at once, by workers of its own; a record of each that came through."""
+        """Have some other work done in all slots at once, by workers of its own; their records, none if one dies."""
 
-        def once(slot: Slot) -> TrialRecord | None:
-            around = {**slot.environment(), **environment}
-            try:
-                worker = WorkerProcess(lambda log: self._server.fork([work], around, log))
-            except WorkerDied:
-                return None
-            try:
-                return worker.run(order, lambda row: None)
-            except WorkerDied:
-                return None
-            finally:
+        workers: list[WorkerProcess] = []
+        pool = ThreadPoolExecutor(self.slots)
+        try:
+            for slot in self.places:
+                start = partial(self._server.fork, [work], {**slot.environment(), **environment})
+                workers.append(WorkerProcess(start))
+            records = list(pool.map(lambda worker: worker.run(order, lambda row: None), workers))
+        except WorkerDied:
+            return []
+        finally:
+            for worker in workers:  # an interrupt waits for none of them
                 worker.close()
-
-        with ThreadPoolExecutor(self.slots) as pool:
-            return [record for record in pool.map(once, self.places) if record is not None and record.status == "ok"]
+            pool.shutdown()
+        return [record for record in records if record.status == "ok"]
 
     def _worker(self, place: _Place) -> WorkerProcess:
         """Return the worker of a place; start it if there is none."""
