@@ -127,9 +127,9 @@ def test_adamw_goes_on_with_the_members_that_are_kept():
     pack, run = Pack(trials, part, "cpu"), alone(trials[1], part)
     start = {n: t.clone() for n, t in run.model.state_dict().items()}
     pack.epoch(), run.epoch()
-    pack.keep([0, 1, 3])
+    pack.keep([1, 2])
     pack.epoch(), run.epoch()
-    assert distance(pack, 1, run, start) < 1e-4
+    assert distance(pack, 0, run, start) < 1e-4
 
 
 def test_bf16_is_packed_too():
