@@ -41,14 +41,12 @@ def test_every_scan_is_in_one_part_and_all_classes_are_in_each(validation, test,
     assert sorted(np.concatenate(parts)) == list(range(len(whole.target)))
     assert np.array_equal(raw["images"], whole.images)
     assert np.array_equal(raw["labels"], whole.target)
-    train, validation_, test_ = map(len, parts)
-    for name, part in zip(("train", "validation", "test"), parts, strict=True):
-        # The test part is rounded to whole images once; the others share what that left, and are rounded again.
-        images = {"train": 1 + train / (train + validation_), "validation": 1 + validation_ / (train + validation_)}
-        counted = np.bincount(raw["labels"][part], minlength=10) - np.bincount(whole.target) / len(whole.target) * len(
-            part
-        )
-        assert np.abs(counted).max() <= images.get(name, 1)
+    shares = np.bincount(whole.target) / len(whole.target)
+    rest = len(parts[0]) + len(parts[1])
+    # The test part is rounded to whole images once; the others share what that left, and are rounded again.
+    for part, rounded in zip(parts, (1 + len(parts[0]) / rest, 1 + len(parts[1]) / rest, 1), strict=True):
+        counted = np.bincount(raw["labels"][part], minlength=10)
+        assert np.abs(counted - shares * len(part)).max() <= rounded
 
 
 def test_what_is_kept_is_what_was_made(fresh):

@@ -22,8 +22,8 @@ SHARING = 8
 
 
 _KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**26)}
-# glibc would give large tensors back to the system at every step, and get them again page by page: of a pack of 16 small
-# ViTs 19,000 pages a step, a tenth of its time.
+# glibc would give large tensors back to the system at every step, and get them again page by page: of a pack of 16
+# small ViTs 19,000 pages a step, a tenth of its time.
 
 
 @dataclass(frozen=True)
