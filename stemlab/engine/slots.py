@@ -21,9 +21,9 @@ SHARING = 8
 """So many trials share a GPU at most where its memory decides: each has a process, and a CUDA context, of its own."""
 
 
-_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**26)}
-# glibc would give large tensors back to the system at every step, and get them again page by page: of a pack of 16
-# small ViTs 19,000 pages a step, a tenth of its time.
+# glibc would give large tensors back to the system at every step, and get them again page by page: 16,000 pages a step
+# of a pack of 16 small ViTs, a tenth of its time.
+_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34), "MALLOC_TOP_PAD_": str(2**26)}
 
 
 @dataclass(frozen=True)
