@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from stemlab.data import fractals as data
 from stemlab.data import ifs
 from stemlab.data.fractals import class_system, fractal_images, fractals
-from stemlab.errors import SpecError, StemlabError
+from stemlab.errors import StemlabError
 from stemlab.spec import DataSpec
 
 SMALL = DataSpec(name="fractals", classes=4, images_per_class=10, image_size=16)
@@ -149,11 +150,10 @@ def test_every_image_is_in_one_part_and_all_classes_are_in_each():
     assert np.array_equal(found["images"], fractal_images(4, 10, (16, 16), data.SEED))
 
 
-@pytest.mark.parametrize(("classes", "images", "share"), [(5, 3, 0.45), (2, 2, 0.4)])
-def test_too_few_images_to_split_are_refused(classes, images, share):
-    spec = DataSpec(name="fractals", classes=classes, images_per_class=images, validation=0.45, test=share)
-    with pytest.raises(SpecError, match="too few to hold"):
-        fractals(spec)
+@pytest.mark.parametrize(("classes", "images", "share", "left"), [(5, 3, 0.45, 1), (2, 2, 0.4, 0)])
+def test_too_few_images_to_split_are_refused(classes, images, share, left):
+    with pytest.raises(ValidationError, match=f"leaves {left} images to train {classes} classes on"):
+        DataSpec(name="fractals", classes=classes, images_per_class=images, validation=0.45, test=share)
 
 
 def test_images_are_made_once_for_all_splits(monkeypatch, tmp_path):

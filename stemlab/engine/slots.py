@@ -20,7 +20,6 @@ SHARED = "STEMLAB_SHARED_GPU"
 SHARING = 8
 """So many trials share a GPU at most where its memory decides: each has a process, and a CUDA context, of its own."""
 
-
 # glibc would give large tensors back to the system at every step, and get them again page by page: 16,000 pages a step
 # of a pack of 16 small ViTs, a tenth of its time.
 _KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34), "MALLOC_TOP_PAD_": str(2**26)}

@@ -82,6 +82,8 @@ class DataSpec(Spec):
         return self
 
     def _check_parts(self) -> None:
+        if self.part_sizes[0] < self.class_count:
+            raise relation_error(f"leaves {self.part_sizes[0]} images to train {self.class_count} classes on")
         for name, images in zip(("validation", "test"), self.part_sizes[1:], strict=True):
             # An own part that lacks a class is what it is; what is split off shall have all of them.
             if images < self.class_count and getattr(self._found, name) is None:

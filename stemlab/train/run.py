@@ -206,6 +206,8 @@ class Run:
             else:
                 optimizer["state"][int(index)] = {**values, **own}
         self.optimizer.load_state_dict(optimizer)
+        for parameter, kept in self.optimizer.state.items():
+            kept |= {name: _laid_out_as(parameter, value) for name, value in kept.items()}
         self.order.set_state(tensors["order"])
         for name in ("epochs", "step", "updates", "images"):
             setattr(self, name, document[name])
@@ -216,6 +218,13 @@ class Run:
                 torch.cuda.set_rng_state(tensors["generator.cuda"], self.part.device)
         if self.observer:
             self.observer.restore(document["observer"])
+
+
+def _laid_out_as(parameter: torch.Tensor, value: Any) -> Any:
+    """Return what an optimizer keeps of a parameter in that one's order in memory, by which fused updates go."""
+    if not isinstance(value, torch.Tensor) or value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _below(tensors: dict[str, torch.Tensor], start: str) -> dict[str, torch.Tensor]:
