@@ -55,6 +55,7 @@ def test_a_model_is_compared_with_the_first(measured):
             assert ratio.low <= ratio.median <= ratio.high
 
 
+@pytest.mark.slow
 def test_the_command_tells_it_beside_the_closed_form(cli, tmp_path):
     (tmp_path / "model.yaml").write_text(json.dumps(PATCHES))
     options = (
