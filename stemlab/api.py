@@ -27,10 +27,14 @@ if TYPE_CHECKING:
 Source = str | os.PathLike[str] | dict[str, Any] | ModelSpec
 
 
-def load_document(source: Source) -> tuple[Document, Location]:
-    """Return the document that gives a model, and where in it the model stands."""
+def load_document(source: Source) -> Document:
+    """Return a model as it was written, and where."""
     model, document, path = _read(source)
-    return (Document(model.canonical(), document.source), ()) if document.data is None else (document, path)
+    data = document.data
+    for key in path:
+        data = data[key]
+    places = {at[len(path) :]: place for at, place in document.places.items() if at[: len(path)] == path}
+    return Document(model.canonical() if data is None else data, document.source, places)
 
 
 def load(source: Source) -> ModelSpec:

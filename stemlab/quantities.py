@@ -1,4 +1,4 @@
-"""How numbers are said."""
+"""How numbers are said, and long lists."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ def prefixed(value: float) -> tuple[float, str]:
 def side(lengths: Sequence[int], by: str = "x") -> str:
     """Return a height and width in short: one number for a square."""
     return str(lengths[0]) if lengths[0] == lengths[1] else by.join(map(str, lengths))
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """Return names in a row, and how many more there are than that."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def duration(seconds: float) -> str:

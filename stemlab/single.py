@@ -13,7 +13,7 @@ from .data import contents
 from .errors import InfeasibleError, SpecError
 from .records import TrainingFolder, TrialRecord, folder_for
 from .spec import DataSpec, ModelSpec, Order, TrainSpec, TrialSpec
-from .spec.files import Document, Location, override, read, validate
+from .spec.files import Document, override, read, validate
 from .spec.presets import PRESETS
 
 Section = str | os.PathLike[str] | dict[str, Any]
@@ -73,13 +73,10 @@ def load_trial(
     model is given the classes of the data, and the data is given the size of the model's images unless it says its own.
     """
     document = Document({}, "<trial>")
-    own, where = load_document(model)
-    model_data = own.data
-    for key in where:
-        model_data = model_data[key]
-    _put(document, "model", model_data, own, where)
-    for name, section in (("data", _data(data)), ("train", _recipe(recipe))):
-        _put(document, name, section.data, section, ())
+    for name, section in (("model", load_document(model)), ("data", _data(data)), ("train", _recipe(recipe))):
+        document.data[name] = section.data
+        document.places[name,] = section.place(())
+        document.places |= {(name, *path): place for path, place in section.places.items()}
     for change in changes:
         document = override(document, change)
     document = contents.with_contents(document, preparing)
@@ -95,15 +92,6 @@ def load_trial(
         train=validate(TrainSpec, document, ("train",)),
         seed=seed,
     )
-
-
-def _put(document: Document, name: str, data: Any, of: Document, where: Location) -> None:
-    """Put a section into a document, with the places where it was written."""
-    document.data[name] = data
-    document.places[name,] = of.place(where)
-    for path, place in of.places.items():
-        if path[: len(where)] == where:
-            document.places[name, *path[len(where) :]] = place
 
 
 def _data(source: Section) -> Document:
@@ -159,8 +147,8 @@ def train_model(
     folder = TrainingFolder(folder_for(_name(model), out, resume))
     folder.open_to_write(trial.canonical(), resume)
     try:
-        if resume and folder.records():
-            return folder.records()[-1]
+        if done := folder.records():
+            return done[-1]
         record = _train(trial, folder, device, processes, every, watcher)
         folder.append(record)
         folder.forget_states()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ..errors import SpecError, StemlabError
-from ..spec.data import FOLDER, OF_TIMM, Contents, DataSpec
+from ..spec.data import FOLDER, Contents, DataSpec, is_on_disk
 from ..spec.files import Document
 
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ def with_contents(document: Document, preparing: Preparing | None = None) -> Doc
     name = data.get("name") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(name, str):
         for path, value in ((("data", "name"), name), (("data",), data)):
-            if isinstance(value, dict) and "choice" in value and any(map(_on_disk, _texts(value))):
+            if isinstance(value, dict) and "choice" in value and any(map(is_on_disk, _texts(value))):
                 raise document.error(
                     path,
                     "a set on disk cannot be one of several, since all trials need to know what it holds; make a study "
                     "of each set",
                 )
         return document
-    if not _on_disk(name):
+    if not is_on_disk(name):
         return document
     try:
         name, found = look_up(name, partial(preparing, "looking at images") if preparing else None)
@@ -144,10 +144,6 @@ def in_lines(note: Callable[[str], None]) -> Preparing:
             note(f"{what}: {done:,} of {total:,}")
 
     return tell
-
-
-def _on_disk(name: str) -> bool:
-    return name.startswith((FOLDER, *OF_TIMM))
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ..spec import DataSpec
 from ..spec.base import pair
 from .scans import scans
-from .split import MemoryPart, Splits
+from .split import MemoryPart, Splits, grey
 
 
 @functools.lru_cache(maxsize=2)
@@ -21,14 +21,13 @@ def load_digits(spec: DataSpec, device: str = "cpu") -> Splits:
     images = torch.from_numpy(raw["images"]).float()[:, None] / 16
     images = F.interpolate(images, size=pair(spec.image_size), mode="bilinear", align_corners=False)
     train = images[raw["train"]]
-    mean, deviation = float(train.mean()), float(train.std())
-    images = (images - train.mean()) / train.std()
+    mean, deviation = train.mean(), train.std()
+    images = (images - mean) / deviation
     images = repeat(images, "n 1 h w -> n c h w", c=3)
     labels = torch.from_numpy(raw["labels"])
 
     def part(name: str) -> MemoryPart:
         own = images[raw[name]].contiguous().to(device)
-        return MemoryPart(own, labels[raw[name]].to(device), mean, deviation)
+        return MemoryPart(own, labels[raw[name]].to(device), float(mean), float(deviation))
 
-    seen = {"mean": (mean,) * 3, "std": (deviation,) * 3, "crop_pct": 1.0, "interpolation": "bilinear"}
-    return Splits(part("train"), part("validation"), part("test"), seen)
+    return Splits(part("train"), part("validation"), part("test"), grey(float(mean), float(deviation)))

@@ -17,6 +17,7 @@ import PIL
 from numpy.typing import NDArray
 
 from ..errors import SpecError
+from ..quantities import first_of
 from ..spec.data import FOLDER, Contents, DataSpec
 from .cache import Arrays, kept
 from .images import KINDS, REASONS, look
@@ -29,6 +30,7 @@ Progress = Callable[[int, int], None]
 UNKNOWN = "of a class that is not trained"
 
 _FEWEST = 2
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,8 @@ class Survey:
         if self.converted:
             said.append(f"converted: {_counted(self.converted)}")
         if self.empty:
-            said.append(f"classes without an image: {_some(self.empty)}")
-        said += [f"classes that {part} lacks: {_some(names)}" for part, names in self.absent().items()]
+            said.append(f"classes without an image: {first_of(self.empty, _NAMED)}")
+        said += [f"classes that {part} lacks: {first_of(names, _NAMED)}" for part, names in self.absent().items()]
         shared = self.shared(spec)
         if shared:
             said.append(f"{shared} images are in two parts, which makes the held-out results too good")
@@ -195,10 +197,6 @@ _AT_A_TIME = 256
 
 def _counted(found: Counter[str]) -> str:
     return ", ".join(f"{times} {what}" for what, times in found.most_common())
-
-
-def _some(names: tuple[str, ...] | list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _but(ignored: Counter[str]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import SpecError, one_of
+from ..errors import SpecError
 from .images import EXTENSIONS
 
 PARTS = ("train", "validation", "test")
@@ -83,7 +83,7 @@ def _parts(root: Path) -> dict[str, Path]:
     with_classes = [name for name in named if _folders(root / name)]
     if not any(_CALLED[name.lower()] == "train" for name in with_classes):
         if with_classes and len(named) == len(folders):
-            raise SpecError(f"{root}: there is {one_of(named)[7:]}, and nothing to train on; expected train beside it")
+            raise SpecError(f"{root}: there is {', '.join(named)}, and nothing to train on; expected train beside it")
         return {"train": root}
     for name in with_classes:
         part = _CALLED[name.lower()]

@@ -6,6 +6,7 @@ import functools
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from .fractals import fractals
 from .images import BadImage, open_rgb
 from .memory import is_streamed
 from .pixels import pixels
-from .split import MemoryPart, Splits
+from .split import MemoryPart, Splits, grey
 from .stream import CROP, Source, StreamPart
 
 
@@ -54,16 +55,9 @@ def forget() -> None:
 def load_fractals(spec: DataSpec, device: str = "cpu") -> Splits:
     """Return fractals, normalised by the training part's mean and deviation."""
     raw = fractals(spec)
-    images, labels = torch.from_numpy(raw["images"]).to(device), torch.from_numpy(raw["labels"])
     mean, square = raw["moments"][raw["train"]].mean(axis=0).tolist()
     deviation = math.sqrt(square - mean**2)
-
-    def part(name: str) -> MemoryPart:
-        places = torch.from_numpy(raw[name])
-        return MemoryPart(images, labels[places].to(device), mean, deviation, places=places.to(device))
-
-    seen = {"mean": (mean,) * 3, "std": (deviation,) * 3, "crop_pct": 1.0, "interpolation": "bilinear"}
-    return Splits(part("train"), part("validation"), part("test"), seen)
+    return _in_memory(raw["images"], raw["labels"], raw, device, mean, deviation, grey(mean, deviation))
 
 
 @functools.lru_cache(maxsize=2)
@@ -71,15 +65,28 @@ def load_files(spec: DataSpec, device: str = "cpu") -> Splits:
     """Return a small set of files, prepared for judging, in memory: the images that a stream gives."""
     source, places = _on_disk(spec)
     key = source.key if isinstance(source, Files) else None
-    images = torch.from_numpy(pixels(source, pair(spec.image_size), key)).to(device)
-    labels = torch.from_numpy(source.labels)
+    images = pixels(source, pair(spec.image_size), key)
     mean, deviation = (torch.tensor(_SEEN[name], device=device).view(3, 1, 1) for name in ("mean", "std"))
+    return _in_memory(images, source.labels, places, device, mean, deviation, _SEEN)
+
+
+def _in_memory(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    places: Arrays,
+    device: str,
+    mean: float | torch.Tensor,
+    deviation: float | torch.Tensor,
+    seen: dict[str, Any],
+) -> Splits:
+    """Return the parts of a set whose bytes are on the device once, for all parts."""
+    there, of = torch.from_numpy(images).to(device), torch.from_numpy(labels)
 
     def part(name: str) -> MemoryPart:
         own = torch.from_numpy(places[name])
-        return MemoryPart(images, labels[own].to(device), mean, deviation, places=own.to(device))
+        return MemoryPart(there, of[own].to(device), mean, deviation, places=own.to(device))
 
-    return Splits(part("train"), part("validation"), part("test"), _SEEN)
+    return Splits(part("train"), part("validation"), part("test"), seen)
 
 
 def _stream(spec: DataSpec, device: str, augment: AugmentSpec | None) -> Splits:

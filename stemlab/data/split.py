@@ -91,3 +91,8 @@ class Splits:
     test: Part
     preprocessing: dict[str, Any]
     """How an image becomes what the model sees, in the words of timm's pretrained_cfg: mean, std, crop_pct."""
+
+
+def grey(mean: float, deviation: float) -> dict[str, Any]:
+    """Return the preprocessing of grey images that are seen whole, normalised by these."""
+    return {"mean": (mean,) * 3, "std": (deviation,) * 3, "crop_pct": 1.0, "interpolation": "bilinear"}

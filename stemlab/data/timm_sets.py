@@ -28,9 +28,9 @@ _HELD_OUT = ("validation", "test")
 class TimmSet:
     """The images of a set, those of its parts one behind the other, by their place. Nothing is downloaded."""
 
-    def __init__(self, name: str, datasets: Sequence[Any], held_out: Sequence[Any]) -> None:
+    def __init__(self, train: Any, held_out: Sequence[Any]) -> None:
         """Take the training part and what is held out: nothing, a test part, or a validation and a test part."""
-        self.name, self._datasets = name, [*datasets, *held_out]
+        self._datasets = [train, *held_out]
         self._ends = np.cumsum([len(dataset) for dataset in self._datasets])
         self.labels = np.concatenate([_labels(dataset) for dataset in self._datasets])
         self._held_out = len(held_out)
@@ -86,9 +86,9 @@ def read(name: str) -> TimmSet:
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
     train = _part(name, "train")
     if kind == "torch":
-        return TimmSet(name, [train], [_part(name, "validation")])
+        return TimmSet(train, [_part(name, "validation")])
     held_out = [_part(name, part) for part in _HELD_OUT if part in _splits(train)]
-    return TimmSet(name, [train], held_out)
+    return TimmSet(train, held_out)
 
 
 def _part(name: str, part: str) -> Any:

@@ -102,12 +102,7 @@ class Measured:
 
 
 def measure(
-    models: Sequence[ModelSpec],
-    batch: int = 64,
-    device: str | None = None,
-    precision: str = "fp32",
-    threads: int | None = None,
-    seconds: float = 5.0,
+    models: Sequence[ModelSpec], batch: int, device: str | None, precision: str, threads: int | None, seconds: float
 ) -> tuple[Measured, ...]:
     """Return what matched models take, measured in turn (A, B, A, B, ...); see stemlab.measure.
 

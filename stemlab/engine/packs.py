@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import psutil
 
 from ..data.cache import Arrays, kept
 from ..errors import EngineError
@@ -116,12 +117,7 @@ def _room(slots: Sequence[Slot]) -> int:
         sharing = Counter(gpu for slot in slots for gpu in slot.gpus)
         own = [gpu for gpu in find_gpus() if gpu.index in sharing]
         return min(room(gpu.memory_mib, sharing[gpu.index]) // sharing[gpu.index] for gpu in own)
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 1024  # not Linux
-    available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    return int(available / 2**10 * _CPU_SHARE / len(slots))
+    return int(psutil.virtual_memory().available / 2**20 * _CPU_SHARE / len(slots))
 
 
 def _measured(key: str, trial: TrialSpec, most: int, slots: Sequence[Slot], runner: EmbeddedRunner) -> Arrays:

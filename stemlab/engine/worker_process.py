@@ -107,24 +107,23 @@ class WorkerProcess:
 
     def run(self, order: Order, progress: Progress) -> TrialRecord:
         """Have a trial run; WorkerDied if there was no record."""
-        if not self.send(order.canonical_json() + "\n"):
-            raise self._death()
-        for event in self._events():
-            if event["event"] == "epoch":
-                progress(event["row"])
-            elif event["event"] == "record":
-                return TrialRecord.from_dict(event["record"])
-        raise self._death()
+        return TrialRecord.from_dict(self._ask(order.canonical(), "record", lambda event: progress(event["row"])))
 
     def run_pack(self, orders: Sequence[Order], progress: PackProgress) -> list[TrialRecord]:
         """Have several trials run as one; WorkerDied if there were no records."""
-        if not self.send(json.dumps({"pack": [order.canonical() for order in orders]}) + "\n"):
+        pack = {"pack": [order.canonical() for order in orders]}
+        found = self._ask(pack, "records", lambda event: progress(event["member"], event["row"]))
+        return [TrialRecord.from_dict(record) for record in found]
+
+    def _ask(self, task: dict[str, Any], wanted: str, epoch: Callable[[dict[str, Any]], None]) -> Any:
+        """Send a task, pass on its epochs and return what the event that is wanted has; WorkerDied if none comes."""
+        if not self.send(json.dumps(task) + "\n"):
             raise self._death()
         for event in self._events():
             if event["event"] == "epoch":
-                progress(event["member"], event["row"])
-            elif event["event"] == "records":
-                return [TrialRecord.from_dict(record) for record in event["records"]]
+                epoch(event)
+            elif event["event"] == wanted:
+                return event[wanted]
         raise self._death()
 
     def _events(self) -> Iterator[dict[str, Any]]:

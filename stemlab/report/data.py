@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..analysis.result import Result
 from ..errors import StudyError
+from ..quantities import first_of
 from ..records import StudyFolder
 from .numbers import count
 from .sections import Section
@@ -38,9 +39,10 @@ def _words(found: Mapping[str, Any]) -> Iterator[str]:
     if skipped:
         yield f"{count(skipped, 'image')} {'is' if skipped == 1 else 'are'} skipped; data.json names each."
     if found["empty_classes"]:
-        yield f"Left out, having no image to train on: {_some(found['empty_classes'])}."
+        yield f"Left out, having no image to train on: {first_of(found['empty_classes'], _NAMED)}."
     for part, names in found["absent_classes"].items():
-        yield f"The {part} part has no image of {_some(names)}: what is said of it is said of the other classes."
+        absent = first_of(names, _NAMED)
+        yield f"The {part} part has no image of {absent}: what is said of it is said of the other classes."
     if found["in_two_parts"]:
         yield (
             f"{count(found['in_two_parts'], 'image')} of the held-out parts can be found, byte for byte, in another "
@@ -66,8 +68,3 @@ def _table(found: Mapping[str, Any]) -> tuple[Table, ...]:
         "a pixel; numbers of 16 bits are scaled down."
     )
     return (Table.of("data", Result("Images that are not as others", pd.DataFrame(rows), method), columns),)
-
-
-def _some(names: list[str]) -> str:
-    left_out = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {left_out} more" if left_out > 0 else "")

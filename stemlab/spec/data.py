@@ -22,8 +22,12 @@ FOLDER = "folder:"
 OF_TIMM = ("torch/", "hfds/", "wds/", "tfds/")
 """What the names of the sets begin with that timm reads."""
 
-
 Images = Annotated[int, Strict(), Field(gt=0, le=2**40)]
+
+
+def is_on_disk(name: str) -> bool:
+    """Return whether a name is that of a set whose images are files of the user's, or of a library's."""
+    return name.startswith((FOLDER, *OF_TIMM))
 
 
 class Contents(Spec):
@@ -96,7 +100,7 @@ class DataSpec(Spec):
     @property
     def on_disk(self) -> bool:
         """Whether the images are files of the user's, or of a library's."""
-        return self.name.startswith((FOLDER, *OF_TIMM))
+        return is_on_disk(self.name)
 
     @property
     def is_known(self) -> bool:
@@ -112,17 +116,12 @@ class DataSpec(Spec):
         found = self._found
         if found.test is None:
             test = math.ceil(found.train * self.test)
-            validation = math.ceil((found.train - test) * self.validation_of_rest)
+            validation = math.ceil((found.train - test) * (self.validation / (1 - self.test)))
             return found.train - test - validation, validation, test
         if found.validation is None:
             validation = math.ceil(found.train * self.validation)
             return found.train - validation, validation, found.test
         return found.train, found.validation, found.test
-
-    @property
-    def validation_of_rest(self) -> float:
-        """The share of the validation part in what the test part leaves."""
-        return self.validation / (1 - self.test)
 
     @property
     def class_count(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import torch
@@ -51,10 +52,7 @@ def objection(spec: LatencySpec, measured: dict[str, float]) -> str | None:
 
 def _median_seconds(work: Callable[[], object], device: str) -> float:
     """Return the median time of a call, whose work on a GPU is waited for."""
-
-    def once() -> float:
-        return timed(work, device)
-
+    once = partial(timed, work, device)
     warming, times = [once()], list[float]()
     while len(warming) < _WARM_UP and sum(warming) < SECONDS:
         warming.append(once())

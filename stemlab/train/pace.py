@@ -13,6 +13,7 @@ from ..data.split import Part
 from ..matching import match
 from ..spec import TrialSpec
 from . import recipe
+from .measure import timed
 from .run import Run, evaluate, update_size
 
 _STEPS = 6
@@ -43,9 +44,9 @@ def pace(trial: TrialSpec, device: str | None = None) -> Pace:
     enough = _STEPS * update_size(trial.train, len(data.train))
     run = Run(model, trial.train, trial.seed, First(data.train, enough))
     judged = First(data.validation, 512)
-    _timed(run.epoch, device)  # the first steps of a process are slow
-    updates = _timed(run.epoch, device) / run.steps
-    images = _timed(lambda: evaluate(model, judged, trial.train), device) / len(judged)
+    timed(run.epoch, device)  # the first steps of a process are slow
+    updates = timed(run.epoch, device) / run.steps
+    images = timed(lambda: evaluate(model, judged, trial.train), device) / len(judged)
     return Pace(built, updates, images)
 
 
@@ -57,11 +58,3 @@ class First:
 
     def __len__(self) -> int:
         return self._count
-
-
-def _timed(work: object, device: str) -> float:
-    began = time.perf_counter()
-    work()  # type: ignore[operator]
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,8 +28,8 @@ from . import recipe
 from .pace import First
 from .run import Run, autocast, full_batch
 from .stacked import Stack
-from .stopping import divergence
-from .trial import run_trial
+from .stopping import divergence, misjudged
+from .trial import outcome, run_trial
 
 _TIMED = 2
 
@@ -217,12 +216,9 @@ class _Training:
             return
         judged = self.pack.evaluate(self.data.validation)
         for member, lr, train_loss, (top1, loss) in zip(self.alive, self.pack.lrs, losses, judged, strict=True):
-            if math.isfinite(loss):
+            if misjudged(loss, epoch) is None:
                 self._add(member, {"epoch": epoch, "lr": lr, "train_loss": train_loss, "loss": loss, "top1": top1})
-        wrong = [
-            None if math.isfinite(loss) else f"the validation loss became {loss} in epoch {epoch}" for _, loss in judged
-        ]
-        self._drop(wrong)
+        self._drop([misjudged(loss, epoch) for _, loss in judged])
 
     def _add(self, member: int, row: dict[str, Any]) -> None:
         self.curves[member].append(row)
@@ -249,13 +245,7 @@ class _Training:
 
     def _record(self, member: int, tested: tuple[float, float] | None) -> TrialRecord:
         curve, failure = self.curves[member], self.failures.get(member)
-        metrics: dict[str, float] = {}
-        if tested is not None:
-            last = curve[-1]
-            metrics = {"top1": last["top1"], "top1_error": 1 - last["top1"], "loss": last["loss"]}
-            metrics["test_top1"] = tested[0]
-            if math.isfinite(tested[1]):
-                metrics["test_loss"] = tested[1]
+        metrics = {} if tested is None else outcome(curve[-1], tested)
         metrics["seconds"] = self.seconds[member]
         metrics["images_per_second"] = self.images[member] / self.training[member]
         metrics["packed"] = len(self.trials)

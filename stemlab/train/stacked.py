@@ -51,7 +51,7 @@ class Stack:
         each = (matrix[member].split(self._parts) for matrix in (self._values, self._gradients))
         for options, value, gradient in zip(self._options, *each, strict=True):
             value.grad = gradient
-            own = {"weight_decay": spec.weight_decay if options["weight_decay"] else 0.0, "fused": True}
+            own = {"weight_decay": spec.weight_decay if options["weight_decay"] else 0.0}
             own |= {"momentum": spec.momentum} if "momentum" in options else {}
             groups.append({**options, **own, "params": [value]})
         return groups

@@ -20,6 +20,11 @@ def divergence(train_loss: float, epoch: int, classes: int) -> str | None:
     return None
 
 
+def misjudged(loss: float, epoch: int) -> str | None:
+    """Return what is wrong with an epoch's validation loss, None where nothing is."""
+    return None if math.isfinite(loss) else f"the validation loss became {loss} in epoch {epoch}"
+
+
 def shortfall(floor: Floor | None, curve: list[dict[str, Any]]) -> str | None:
     """Return by how much the best value of a curve misses the floor behind its last epoch, None where it does not."""
     epoch = len(curve)

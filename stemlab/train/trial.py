@@ -27,7 +27,7 @@ from . import latency, recipe
 from .checkpoint import Checkpoint
 from .ranks import ALONE, Ranks
 from .run import JUDGED, Run, evaluate, full_batch
-from .stopping import divergence, shortfall
+from .stopping import divergence, misjudged, shortfall
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -55,6 +55,16 @@ class Saving:
         """Return what `to_json` wrote."""
         said = json.loads(text)
         return cls(Path(said["folder"]), said["every"], said["model"] and Path(said["model"]))
+
+
+def outcome(row: dict[str, Any], test: tuple[float, float] | None) -> dict[str, float]:
+    """Return the metrics of a trial by the last row of its curve, and by accuracy and loss on the test part."""
+    metrics = {"top1": row["top1"], "top1_error": 1 - row["top1"], "loss": row["loss"]}
+    if test is not None:
+        metrics["test_top1"] = test[0]
+        if math.isfinite(test[1]):
+            metrics["test_loss"] = test[1]
+    return metrics
 
 
 def run_trial(
@@ -174,8 +184,8 @@ class Training:
                 if failure:
                     break
                 top1, loss = evaluate(run.judged, data.validation, spec, judged, self.ranks)
-                if not math.isfinite(loss):
-                    failure = f"the validation loss became {loss} in epoch {epoch}"
+                failure = misjudged(loss, epoch)
+                if failure:
                     break
                 row = {"epoch": epoch, "lr": run.lr, "train_loss": train_loss, "loss": loss, "top1": top1, **measured}
                 curve.append(row)
@@ -192,10 +202,7 @@ class Training:
                     self._keep(run, curve, timed)
                 return self._trained("pruned", run, curve[:epoch], timed, until=epoch)
 
-        test: dict[str, float] = {}
-        if not failure:
-            test_top1, test_loss = evaluate(run.judged, data.test, spec, judged, self.ranks)
-            test = {"test_top1": test_top1, **({"test_loss": test_loss} if math.isfinite(test_loss) else {})}
+        test = None if failure else evaluate(run.judged, data.test, spec, judged, self.ranks)
         found = observer.finish(failure) if observer else {}
         if self.saving is None or self.saving.model is None:
             self._forget()
@@ -266,13 +273,10 @@ class Training:
         run: Run,
         curve: list[dict[str, Any]],
         timed: dict[str, float],
-        test: dict[str, float] | None = None,
+        test: tuple[float, float] | None = None,
         **rest: Any,
     ) -> TrialRecord:
-        metrics: dict[str, float] = {}
-        if status != "diverged":
-            last = curve[-1]
-            metrics = {"top1": last["top1"], "top1_error": 1 - last["top1"], "loss": last["loss"], **(test or {})}
+        metrics = {} if status == "diverged" else outcome(curve[-1], test)
         if run.micro < self.share:
             metrics["micro_batch"] = run.micro
         metrics["seconds"] = self._seconds(timed)
