@@ -31,7 +31,8 @@ from .stacked import Stack
 from .stopping import divergence, misjudged
 from .trial import outcome, run_trial
 
-_TIMED = 2
+_TIMED = 2  # updates at a time
+_LONG = 1.0  # seconds
 
 Progress = Callable[[int, dict[str, Any]], None]
 """Gets the place of a member among the trials, and a new row of its curve."""
@@ -168,7 +169,7 @@ def update_seconds(trial: TrialSpec, members: int) -> float:
     else:
         run = Pack([trial.replace(seed=seed) for seed in range(members)], part, "cpu")
     times = list[float]()
-    for _ in range(2):  # the first steps of a process are slow
+    while len(times) < 2 or sum(times) < _LONG:  # the first steps are slow, and a short time is easily disturbed
         run.updates = 0
         before = time.perf_counter()
         run.epoch()
