@@ -1,13 +1,14 @@
 """Packed training against solo runs: ViT of width 64, depth 6, 16 tokens, digits in batches of 32.
 
     python benchmarks/packed.py updates [rounds [members ...]]
-    python benchmarks/packed.py study [trials [epochs [rounds]]]
+    python benchmarks/packed.py study [trials [epochs [rounds [alone ...]]]]
 
 `updates`: milliseconds of an update of K solo runs, one after the other, and of a pack of K, on one CPU thread (or the
 GPU, where there is one); interleaved, medians of the rounds; and the peak memory of the process, before and with the
 pack. `study`: seconds of an ablation with `stemlab.ablate`, the engine's own choice and all it takes to start, measure
-and report included, against one process that calls `run_trial` for each trial in turn, with torch's own number of
-threads; interleaved. The engine measures in the first round, and remembers in those behind it.
+and report included, against one process that trains each trial in turn, with torch's own number of threads: `hand`, a
+plain loop of torch alone, or `loop`, by `run_trial`. Interleaved; the engine measures in the first round, and remembers
+in those behind it.
 """
 
 from __future__ import annotations
@@ -95,6 +96,45 @@ def one_by_one(stem: str, trials: int, epochs: int) -> None:
         run_trial(cell.trials[0], device="cpu")
 
 
+def by_hand(stem: str, trials: int, epochs: int) -> None:
+    """Train the trials of a study in turn as one writes it by hand: torch alone, images in memory."""
+    import torch
+    from torch.nn import functional as F
+
+    import stemlab
+    from stemlab.data.load import load
+    from stemlab.running import load_ablation
+
+    for cell in load_ablation(study(stem, trials, epochs)).cells:
+        trial = cell.trials[0]
+        parts = {
+            part: next(iter(data.batches([torch.arange(len(data))])))
+            for part, data in vars(load(trial.data, "cpu")).items()
+            if part in ("train", "validation", "test")
+        }
+        images, labels = parts["train"]
+        batch = trial.train.batch_size
+        steps = len(images) // batch
+        torch.manual_seed(trial.seed)
+        model = stemlab.build(trial.model)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=trial.train.lr, weight_decay=trial.train.weight_decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
+        for epoch in range(epochs):
+            model.train()
+            for chosen in torch.randperm(len(images))[: steps * batch].split(batch):
+                loss = F.cross_entropy(model(images[chosen]), labels[chosen])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+            model.eval()
+            for part in ("validation", *(["test"] if epoch == epochs - 1 else [])):
+                with torch.no_grad():
+                    pairs = zip(*(tensor.split(batch) for tensor in parts[part]), strict=True)
+                    right = sum(int((model(seen).argmax(1) == known).sum()) for seen, known in pairs)
+                print(part, right / len(parts[part][1]))
+
+
 def by_the_engine(stem: str, trials: int, epochs: int) -> None:
     """Train them as a study, and say what the engine chose."""
     from stemlab import ablate
@@ -132,17 +172,18 @@ def compare_updates(rounds: int, sizes: list[int]) -> None:
             )
 
 
-def compare_studies(trials: int, epochs: int, rounds: int) -> None:
+def compare_studies(trials: int, epochs: int, rounds: int, alone: list[str]) -> None:
     """Print the table of studies."""
-    print("| stem | round | one by one, s | engine, s | ratio | engine chose |\n|---|---|---|---|---|---|")
+    print(f"| stem | round |{''.join(f' {kind}, s |' for kind in alone)} engine, s | ratios | engine chose |")
+    print("|---" * (5 + len(alone)) + "|")
     with tempfile.TemporaryDirectory() as cache:
         for number in range(rounds):
             for stem in STEMS:
-                alone, _ = child("loop", stem, trials, epochs, STEMLAB_CACHE=cache)
+                took = [child(kind, stem, trials, epochs, STEMLAB_CACHE=cache)[0] for kind in alone]
                 engine, chose = child("engine", stem, trials, epochs, STEMLAB_CACHE=cache)
-                print(
-                    f"| {stem} | {number} | {alone:.1f} | {engine:.1f} | {alone / engine:.2f} | {chose} |", flush=True
-                )
+                seconds = " | ".join(f"{each:.1f}" for each in [*took, engine])
+                ratios = ", ".join(f"{each / engine:.2f}" for each in took)
+                print(f"| {stem} | {number} | {seconds} | {ratios} | {chose} |", flush=True)
 
 
 def main() -> None:
@@ -152,12 +193,12 @@ def main() -> None:
         numbers = [int(value) for value in rest] or [5]
         compare_updates(numbers[0], numbers[1:] or [1, 4, 16, 64])
     elif kind == "study":
-        given = [int(value) for value in rest]
-        compare_studies(*given, *(32, 4, 3)[len(given) :])
+        given = [int(value) for value in rest[:3]]
+        compare_studies(*given, *(64, 4, 1)[len(given) :], rest[3:] or ["hand", "loop"])
     elif kind == "one":
         print(json.dumps(updates(rest[0], int(rest[1]), int(rest[2]))))
     else:
-        work = one_by_one if kind == "loop" else by_the_engine
+        work = {"hand": by_hand, "loop": one_by_one, "engine": by_the_engine}[kind]
         work(rest[0], int(rest[1]), int(rest[2]))
 
 
