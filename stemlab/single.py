@@ -147,7 +147,9 @@ def train_model(
     folder = TrainingFolder(folder_for(_name(model), out, resume))
     folder.open_to_write(trial.canonical(), resume)
     try:
+        watcher.begin(folder.path, trial, device)
         if done := folder.records():
+            watcher.note("was finished before")
             return done[-1]
         record = _train(trial, folder, device, processes, every, watcher)
         folder.append(record)
@@ -165,7 +167,6 @@ def _train(
 
     folder.write_json("manifest.json", {"versions": manifest.versions(), "hardware": manifest.hardware()})
     saving = Saving(folder.path / "trials", every, folder.path)
-    watcher.begin(folder.path, trial, device)
     _tell_of_data(trial.data, folder, watcher)
     order = Order(trial=trial)
     if processes > 1:

@@ -36,12 +36,13 @@ class Watcher:
 
     def __init__(self, at=None, what=None):
         self.at, self.what, self.seen, self.rows = at, what, 0, []
+        self.folder = None
 
     def preparing(self, what, done, total):
         pass
 
     def begin(self, folder, trial, device):
-        pass
+        self.folder = folder
 
     def steps(self, done, total):
         self.seen += 1
@@ -171,6 +172,7 @@ def test_a_finished_training_is_not_trained_again(unbroken, tmp_path):
     watcher = Watcher()
     again = train(folder, seed=5, resume=True, watcher=watcher)
     assert watcher.seen == 0
+    assert watcher.folder == folder
     assert again == TrainingFolder(folder).records()[-1]
     assert numbers(again) == numbers(first)
     with pytest.raises(StudyError, match="--resume"):
