@@ -23,6 +23,8 @@ import tempfile
 import time
 from typing import Any
 
+from training import by_hand
+
 STEMS: dict[str, dict[str, Any]] = {
     "patchify": {"patch": 8},
     "conv": {"channels": [16, 32, 64], "kernels": 3, "strides": 2, "norm": "batch", "act": "relu"},
@@ -55,6 +57,7 @@ def updates(stem: str, members: int, rounds: int) -> dict[str, float]:
     from stemlab.data.load import load
     from stemlab.matching import match
     from stemlab.running import load_ablation
+    from stemlab.train.measure import timed
     from stemlab.train.pace import First
     from stemlab.train.packed import Pack
     from stemlab.train.run import Run
@@ -64,11 +67,9 @@ def updates(stem: str, members: int, rounds: int) -> dict[str, float]:
     trial = load_ablation(study(stem, 1, 2)).cells[0].trials[0]
     part = First(load(trial.data, device).train, STEPS * 32)
 
-    def timed(run: Run | Pack) -> float:
+    def update_ms(run: Run | Pack) -> float:
         run.updates = 0
-        before = time.perf_counter()
-        run.epoch()  # ends with a loss that is waited for
-        return 1000 * (time.perf_counter() - before) / STEPS
+        return 1000 * timed(run.epoch, device) / STEPS
 
     def memory() -> float:
         if device == "cuda":
@@ -76,11 +77,11 @@ def updates(stem: str, members: int, rounds: int) -> dict[str, float]:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
     solo = Run(build_model(match(trial.model).model, seed=0).to(device), trial.train, 0, part)
-    timed(solo)
+    update_ms(solo)
     found = {"solo_mib": memory()}
     pack = Pack([trial.replace(seed=seed) for seed in range(members)], part, device)
-    timed(pack)
-    pairs = [(members * timed(solo), timed(pack)) for _ in range(rounds)]
+    update_ms(pack)
+    pairs = [(members * update_ms(solo), update_ms(pack)) for _ in range(rounds)]
     found["packed_mib"] = memory()
     found["solo"], found["packed"] = (statistics.median(each) for each in zip(*pairs, strict=True))
     found["ratio"] = statistics.median(alone / packed for alone, packed in pairs)
@@ -96,43 +97,38 @@ def one_by_one(stem: str, trials: int, epochs: int) -> None:
         run_trial(cell.trials[0], device="cpu")
 
 
-def by_hand(stem: str, trials: int, epochs: int) -> None:
+def accuracy(model: Any, images: Any, labels: Any, batch: int) -> float:
+    """Judge a model as one writes it by hand."""
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        chosen = torch.cat([model(seen).argmax(1) for seen in images.split(batch)])
+    return float((chosen == labels).double().mean())
+
+
+def one_by_one_by_hand(stem: str, trials: int, epochs: int) -> None:
     """Train the trials of a study in turn as one writes it by hand: torch alone, images in memory."""
     import torch
-    from torch.nn import functional as F
 
     import stemlab
     from stemlab.data.load import load
     from stemlab.running import load_ablation
 
-    for cell in load_ablation(study(stem, trials, epochs)).cells:
-        trial = cell.trials[0]
-        parts = {
-            part: next(iter(data.batches([torch.arange(len(data))])))
-            for part, data in vars(load(trial.data, "cpu")).items()
-            if part in ("train", "validation", "test")
-        }
-        images, labels = parts["train"]
-        batch = trial.train.batch_size
-        steps = len(images) // batch
+    cells = load_ablation(study(stem, trials, epochs)).cells
+    data = load(cells[0].trials[0].data)
+    train, validation, test = (
+        next(iter(part.batches([torch.arange(len(part))]))) for part in (data.train, data.validation, data.test)
+    )
+    for cell in cells:
+        trial, spec = cell.trials[0], cell.trials[0].train
         torch.manual_seed(trial.seed)
         model = stemlab.build(trial.model)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=trial.train.lr, weight_decay=trial.train.weight_decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
-        for epoch in range(epochs):
-            model.train()
-            for chosen in torch.randperm(len(images))[: steps * batch].split(batch):
-                loss = F.cross_entropy(model(images[chosen]), labels[chosen])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-            model.eval()
-            for part in ("validation", *(["test"] if epoch == epochs - 1 else [])):
-                with torch.no_grad():
-                    pairs = zip(*(tensor.split(batch) for tensor in parts[part]), strict=True)
-                    right = sum(int((model(seen).argmax(1) == known).sum()) for seen, known in pairs)
-                print(part, right / len(parts[part][1]))
+        epoch = by_hand(model, *train, spec.batch_size, spec.lr, spec.weight_decay, epochs, int(spec.warmup_epochs))
+        for _ in range(epochs):
+            epoch(lambda: None)
+            print(accuracy(model, *validation, spec.batch_size))
+        print(accuracy(model, *test, spec.batch_size))
 
 
 def by_the_engine(stem: str, trials: int, epochs: int) -> None:
@@ -198,7 +194,7 @@ def main() -> None:
     elif kind == "one":
         print(json.dumps(updates(rest[0], int(rest[1]), int(rest[2]))))
     else:
-        work = {"hand": by_hand, "loop": one_by_one, "engine": by_the_engine}[kind]
+        work = {"hand": one_by_one_by_hand, "loop": one_by_one, "engine": by_the_engine}[kind]
         work(rest[0], int(rest[1]), int(rest[2]))
 
 

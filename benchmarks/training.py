@@ -45,7 +45,7 @@ CASES: dict[str, tuple[Any, int, int]] = {  # the model, the batch, the images o
     "vit_c_1gf": ("vit_c_1gf", 4, 8),
 }
 STARTS = 3
-RECIPE = {"lr": 1e-3, "weight_decay": 0.05, "epochs": 100, "warmup_epochs": 1}
+RECIPE: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.05, "epochs": 100, "warmup_epochs": 1}
 
 
 def main() -> None:
@@ -237,18 +237,26 @@ def _timm(case: str, folder: Path) -> Epoch:
 
 def _by_hand(case: str, folder: Path) -> Epoch:
     import torch
+
+    images, labels = torch.load(folder / "images.pt"), torch.load(folder / "labels.pt")
+    return by_hand(_model(case), images, labels, CASES[case][1], **RECIPE)
+
+
+def by_hand(
+    model: Any, images: Any, labels: Any, batch: int, lr: float, weight_decay: float, epochs: int, warmup_epochs: int
+) -> Epoch:
+    """Return an epoch of a loop as one writes it by hand: torch alone, on images in memory."""
+    import torch
     from torch.nn import functional as F
     from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
-    model, batch = _model(case), CASES[case][1]
-    images, labels = torch.load(folder / "images.pt"), torch.load(folder / "labels.pt")
     steps = len(labels) // batch
     groups = [
-        {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": RECIPE["weight_decay"]},
+        {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=RECIPE["lr"])
-    warm, rest = RECIPE["warmup_epochs"] * steps, (RECIPE["epochs"] - RECIPE["warmup_epochs"]) * steps
+    optimizer = torch.optim.AdamW(groups, lr=lr)
+    warm, rest = warmup_epochs * steps, (epochs - warmup_epochs) * steps
     parts = [LinearLR(optimizer, 1 / warm, total_iters=warm), CosineAnnealingLR(optimizer, rest)]
     schedule = SequentialLR(optimizer, parts, [warm])
 

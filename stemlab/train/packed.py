@@ -25,6 +25,7 @@ from ..records import TrialRecord
 from ..spec import TrainSpec, TrialSpec
 from ..spec.packs import pack_key
 from . import recipe
+from .measure import timed
 from .pace import First
 from .run import Run, autocast, full_batch
 from .stacked import Stack
@@ -171,9 +172,7 @@ def update_seconds(trial: TrialSpec, members: int) -> float:
     times = list[float]()
     while len(times) < 2 or sum(times) < _LONG:  # the first steps are slow, and a short time is easily disturbed
         run.updates = 0
-        before = time.perf_counter()
-        run.epoch()
-        times.append(time.perf_counter() - before)
+        times.append(timed(run.epoch, "cpu"))
     return min(times) / members / _TIMED
 
 
